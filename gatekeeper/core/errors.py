@@ -1,0 +1,33 @@
+"""The family of errors: one root, one branch for each thing that fails.
+
+Expected outcomes of a request are values (`core.model.Decision`), not errors.  No message holds a cookie, a
+token or a key.
+"""
+
+
+class GatekeeperError(Exception):
+    """Root of every error that gatekeeper raises on purpose."""
+
+
+class StoreError(GatekeeperError):
+    """The session store answered with something that cannot be used."""
+
+
+class StoreUnavailable(StoreError):
+    """The session store could not be asked: the gate answers 503 and keeps every cookie."""
+
+
+class UpstreamError(GatekeeperError):
+    """The app behind the gate could not be asked, or answered with something that is not HTTP."""
+
+
+class UpstreamRefused(UpstreamError):
+    """No connection to the upstream could be opened."""
+
+
+class UpstreamTimeout(UpstreamError):
+    """The upstream did not connect or answer within its time."""
+
+
+class UpstreamProtocolError(UpstreamError):
+    """The upstream's answer broke HTTP, or ended in the middle."""

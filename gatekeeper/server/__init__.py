@@ -1,0 +1,1 @@
+"""The running gate: listeners, front ends, upstream connections."""
