@@ -1,0 +1,208 @@
+"""Request targets and callback URLs: the one place that normalises a path.
+
+A target is parsed once, strictly, and everything that follows – routing, decision, logs, redirects, forwarding –
+uses the parsed value.  What two backends might read differently is refused, not repaired:
+
+* only printable ASCII; no backslash, `%5C`, raw `#`, broken `%` or escaped control byte in the path;
+* a segment that is `.` or `..` only once `;…` or trailing blanks are taken off;
+* unreserved escapes are decoded once (so encoded dots are dots), every other escape stays as it came;
+* slashes are merged, then dot segments resolved (RFC 3986 §5.2.4).
+
+An encoded slash is not refused here, since a rule may let it pass: the target then carries a second reading.
+The query is data: it is never decoded, resolved or matched.
+"""
+
+import re
+from urllib.parse import quote, unquote_to_bytes, urlsplit
+
+from gatekeeper.core.model import Reason, Target
+
+MAX_CALLBACK = 2048
+"""Characters of path and query that a callback URL may have; a longer one is cut to its path."""
+
+_UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+_TARGET = re.compile(r"[!-~]+")
+_PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+/?")
+_ESCAPE = re.compile(r"%(..)?", re.DOTALL)
+_ABSOLUTE_FORM = re.compile(r"https?://([^/?#]*)([^#]*)", re.IGNORECASE)
+_HOST = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+|\[[0-9A-Fa-f:.]+\]")
+_PORT = re.compile(r"[0-9]{0,5}")
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def parse_target(method: str, raw: str) -> Target | Reason:
+    """The target of a request line in origin-form or absolute-form (RFC 9112 §3.2), or why it is refused.
+
+    The authority of an absolute-form target is dropped.  `OPTIONS *` gives a target whose path is `*`: only a rule
+    for the whole site covers it.
+    """
+    if raw == "*":
+        return Target("*", None, (), ()) if method == "OPTIONS" else Reason.BAD_TARGET
+    if not raw.startswith("/"):
+        absolute = _ABSOLUTE_FORM.fullmatch(raw)
+        if absolute is None or not is_valid_host(absolute[1]):
+            return Reason.BAD_TARGET
+        raw = absolute[2] if absolute[2].startswith("/") else "/" + absolute[2]
+    path, mark, query = raw.partition("?")
+    if _TARGET.fullmatch(raw) is None or "#" in raw:
+        return Reason.BAD_TARGET
+    return parse_path(path, query if mark else None)
+
+
+def parse_path(path: str, query: str | None = None) -> Target | Reason:
+    """The target with this raw path, or BAD_TARGET.  `path` must be printable ASCII that begins with a slash."""
+    if _PLAIN_PATH.fullmatch(path) is not None:  # nothing to decode, merge, resolve or doubt: the common case
+        names = path.strip("/").split("/")
+        folded = tuple([name.rstrip(".").lower() for name in names])
+        return Target(path, query, tuple(names), folded)
+    canonical = _canonical(path)
+    if canonical is None:
+        return Reason.BAD_TARGET
+    reading = None
+    if "%2f" in canonical.lower():
+        as_slash = _canonical(re.sub("%2f", "/", canonical, flags=re.IGNORECASE))
+        if as_slash is None:
+            return Reason.BAD_TARGET
+        reading = _target(as_slash, query, None)
+    return _target(canonical, query, reading)
+
+
+def fold_segment(segment: str) -> str:
+    """How the most lenient backends read a decoded segment: no `;…`, no trailing dots or blanks, ASCII lower-case."""
+    return _ascii_lower(segment.partition(";")[0].rstrip(". \t"))
+
+
+def safe_callback(text: str | None, own_origin: str | None = None) -> str:
+    """The path (and query) that a callback URL may lead to; "/" for everything that could leave this origin.
+
+    `text` is the parameter after form decoding.  Accepted: a path with exactly one leading slash, or an absolute
+    URL of `own_origin`, which is cut to its path.  Refused: a second slash or a blank after the first slash, control
+    bytes, a backslash anywhere, all of these also after one more decoding; and raw blanks.
+    """
+    if not text or len(text) > 2 * MAX_CALLBACK or not text.isascii():
+        return "/"
+    if own_origin is not None and text[: len(own_origin)].lower() == own_origin.lower():
+        text = text[len(own_origin) :] or "/"
+        if text[0] in "?#":
+            text = "/" + text
+    return text if _is_local(text) else "/"
+
+
+def callback_for(target: Target) -> str:
+    """Where sign-in should lead back to: path and query, or the path alone where the query is too long or odd."""
+    if target.query is not None and len(target.path) + len(target.query) < MAX_CALLBACK:
+        both = target.path_and_query
+        if _is_local(both):
+            return both
+    return target.path if len(target.path) <= MAX_CALLBACK and _is_local(target.path) else "/"
+
+
+def callback_from_referer(referer: str | None, own_origin: str) -> str:
+    """The path and query of a Referer on `own_origin`, canonical; "/" for any other (RFC 9110 §10.1.3)."""
+    if referer is None or not (referer + "/").lower().startswith(own_origin.lower() + "/"):
+        return "/"
+    target = parse_target("GET", (referer[len(own_origin) :] or "/").partition("#")[0])
+    return callback_for(target) if isinstance(target, Target) else "/"
+
+
+def encode_uri_component(text: str) -> str:
+    """JavaScript's encodeURIComponent."""
+    return quote(text, safe="!'()*-._~")
+
+
+def is_valid_host(host: str) -> bool:
+    """Whether this is a host with an optional port as in RFC 3986 §3.2.2, without user information."""
+    name, bracket, rest = host.partition("]")
+    if bracket:
+        name, port = name + bracket, rest
+    else:
+        name, colon, number = host.partition(":")
+        port = colon + number
+    if port and not port.startswith(":"):
+        return False
+    return _HOST.fullmatch(name) is not None and _PORT.fullmatch(port[1:]) is not None
+
+
+def origin_of(url: str) -> str | None:
+    """`scheme://host[:port]` in lower-case without a default port, or None for what is no http(s) URL."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return None
+    scheme, host = parts.scheme.lower(), parts.hostname
+    if scheme not in ("http", "https") or not host:
+        return None
+    literal = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{literal}" if port in (None, _DEFAULT_PORTS[scheme]) else f"{scheme}://{literal}:{port}"
+
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def _canonical(path: str) -> str | None:
+    """Unreserved escapes decoded, slashes merged, dot segments resolved; None where readings could differ."""
+    if "\\" in path:
+        return None
+    decoded = _decode_unreserved(path)
+    if decoded is None:
+        return None
+    kept: list[str] = []
+    segments = [segment for segment in decoded.split("/") if segment]
+    for segment in segments:
+        if segment == "..":
+            if kept:
+                kept.pop()
+        elif segment != ".":
+            if _hides_dots(segment):
+                return None
+            kept.append(segment)
+    ends_open = decoded.endswith("/") or (bool(segments) and segments[-1] in (".", ".."))
+    return "/" + "/".join(kept) + ("/" if kept and ends_open else "")
+
+
+def _decode_unreserved(path: str) -> str | None:
+    """The path with escapes of unreserved characters decoded; None for a bad escape, `%5C` or a control byte."""
+    if "%" not in path:
+        return path
+    pieces: list[str] = []
+    end = 0
+    for escape in _ESCAPE.finditer(path):
+        digits = escape[1]
+        if digits is None or not all(digit in "0123456789abcdefABCDEF" for digit in digits):
+            return None
+        character = chr(int(digits, 16))
+        if character < " " or character in "\x7f\\":
+            return None
+        pieces.append(path[end : escape.start()])
+        pieces.append(character if character in _UNRESERVED else escape[0])
+        end = escape.end()
+    return "".join(pieces) + path[end:]
+
+
+def _hides_dots(segment: str) -> bool:
+    """Whether a lenient backend reads this segment as `.` or `..`: `..;x`, `..%3B`, `..%20`."""
+    read = unquote_to_bytes(segment).decode("latin-1").partition(";")[0].rstrip(" \t")
+    return read in (".", "..")
+
+
+def _target(path: str, query: str | None, reading: Target | None) -> Target:
+    segments = tuple(unquote_to_bytes(segment).decode("latin-1") for segment in path.split("/") if segment)
+    folded = tuple(name for name in map(fold_segment, segments) if name)
+    return Target(path, query, segments, folded, reading)
+
+
+def _ascii_lower(text: str) -> str:
+    return text.lower() if text.isascii() else "".join(c.lower() if c < "\x80" else c for c in text)
+
+
+def _is_local(text: str) -> bool:
+    path, _, query = text.partition("?")
+    once_more = unquote_to_bytes(path).decode("latin-1")
+    for reading in (path, once_more):
+        if not reading.startswith("/") or reading.startswith("//") or "\\" in reading:
+            return False
+        if _CONTROLS.search(reading) or reading.startswith("/ "):
+            return False
+    once_more = unquote_to_bytes(query).decode("latin-1")
+    return " " not in text and not _CONTROLS.search(query + once_more) and "\\" not in query + once_more
