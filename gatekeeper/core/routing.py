@@ -21,11 +21,11 @@ from functools import reduce
 
 import msgspec
 
-from gatekeeper.core.model import Access, Reason, Require, Route, Rule, Target
+from gatekeeper.core.model import Access, Preflight, Reason, Require, Route, Rule, Target
 from gatekeeper.core.urls import fold_segment
 
 _STRICTNESS = (Access.PUBLIC, Access.PRESENCE, Access.SESSION, Access.FRESH)
-_PREFLIGHT_STRICTNESS = ("pass", "answer", "deny")
+_PREFLIGHT_STRICTNESS: tuple[Preflight, ...] = ("pass", "answer", "deny")
 _MEMO_LIMIT = 10_000
 
 
@@ -185,7 +185,7 @@ def join_routes(a: Route, b: Route) -> Route:
             email_domains=a.require.email_domains + b.require.email_domains,
         ),
         methods=_common_methods(a.methods, b.methods),
-        preflight=max(a.preflight, b.preflight, key=_PREFLIGHT_STRICTNESS.index),
+        preflight=_PREFLIGHT_STRICTNESS[max(map(_PREFLIGHT_STRICTNESS.index, (a.preflight, b.preflight)))],
         encoded_slash="reject" if "reject" in (a.encoded_slash, b.encoded_slash) else "pass",
         upstream=a.upstream,
         rules=a.rules + b.rules,

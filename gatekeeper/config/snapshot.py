@@ -1,0 +1,53 @@
+"""Settings as the request path uses them: compiled once, immutable, one generation."""
+
+from urllib.parse import urlsplit
+
+import msgspec
+
+from gatekeeper.config.load import rules_of
+from gatekeeper.config.schema import Settings
+from gatekeeper.core.cookies import CookieNames, Keys, cookie_names
+from gatekeeper.core.decide import Policy
+from gatekeeper.core.forwarding import TrustedProxies
+from gatekeeper.core.model import Access
+from gatekeeper.core.routing import RouteTable, compile_rules
+from gatekeeper.core.urls import origin_of
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """What one configuration means for a request."""
+
+    table: RouteTable
+    keys: Keys
+    cookies: CookieNames
+    policy: Policy
+    trusted: TrustedProxies
+    default_host: str
+    secure_cookies: bool
+    strip_session_cookies: bool | None
+    body_bytes: int | None
+
+
+def compile_settings(settings: Settings) -> Snapshot:
+    """The snapshot of settings that `config.load` has found without problems."""
+    secure = uses_secure_cookies(settings)
+    strip = settings.identity.strip_session_cookies
+    return Snapshot(
+        table=compile_rules(rules_of(settings), Access(settings.default)),
+        keys=Keys([secret.value for secret in settings.secrets]),
+        cookies=cookie_names(settings.session.cookie.prefix, secure=secure),
+        policy=Policy(settings.session.fresh_age, origin_of(settings.public_url) if settings.public_url else None),
+        trusted=TrustedProxies(settings.trusted_proxies),
+        default_host=urlsplit(settings.public_url or settings.upstream.url).netloc,
+        secure_cookies=secure,
+        strip_session_cookies=None if strip == "auto" else strip,
+        body_bytes=settings.limits.body_bytes,
+    )
+
+
+def uses_secure_cookies(settings: Settings) -> bool:
+    """Whether cookies are Secure and their names begin with `__Secure-`: as set, else where `public_url` is https."""
+    secure = settings.session.cookie.secure
+    if isinstance(secure, bool):
+        return secure
+    return settings.public_url is not None and settings.public_url.lower().startswith("https://")

@@ -1,0 +1,419 @@
+"""Header policy: what of a client's head is understood, what goes to the upstream, what comes back.
+
+Build, don't edit.  The upstream's request is put together from what is kept of the client's fields, then the framing,
+the forwarding headers and the identity headers that we make, in that order.  Of the client's fields these are never
+kept, on any rule:
+
+* identity: every name that folds into a reserved namespace (`identity.is_reserved`), however it is spelled;
+* forwarding: `Forwarded`, `X-Forwarded-*`, `X-Real-IP`, `X-Original-*` and their kin, underscore spellings too;
+* hop-by-hop: RFC 9110 §7.6.1, and what `Connection` names, unless it names an end-to-end field that a client may not
+  have removed;
+* framing: `Content-Length` and `Transfer-Encoding` are read, judged (RFC 9112 §6) and made anew; `Expect` is ours.
+
+The parser in front guarantees that names are tokens and that values hold no control bytes.
+"""
+
+from collections.abc import Callable, Sequence
+from enum import IntEnum
+from typing import Literal
+
+import msgspec
+
+from gatekeeper.core.forwarding import ForwardingHeaders
+from gatekeeper.core.identity import fold_name, is_reserved
+from gatekeeper.core.model import Reason
+from gatekeeper.core.urls import is_valid_host
+
+RawHeaders = Sequence[tuple[bytes, bytes]]
+Framing = Literal["none", "chunked"] | int
+"""How a body is delimited: not there, chunked, or of a known length in bytes."""
+
+_MEMO_LIMIT = 2048
+_MAX_LENGTH_DIGITS = 18
+
+
+class ClientHead(msgspec.Struct):
+    """A client's header fields, judged: what is forwarded as it came, and the values that somebody looks at.
+
+    `kept` holds neither Host nor Cookie.  Values are latin-1 text; of a repeated field the first counts, except
+    `cookie`, which joins all lines with "; " (RFC 9113 §8.2.3).  `given` is None without forwarding headers.
+    """
+
+    kept: list[tuple[bytes, bytes]] = []
+    host: str = ""
+    framing: Framing = "none"
+    cookie: str | None = None
+    accept: str | None = None
+    authorization: str | None = None
+    origin: str | None = None
+    referer: str | None = None
+    sec_fetch_mode: str | None = None
+    sec_fetch_site: str | None = None
+    access_control_request_method: str | None = None
+    expects_continue: bool = False
+    wants_websocket: bool = False
+    given: ForwardingHeaders | None = None
+
+
+def read_head(headers: RawHeaders, *, http_1_0: bool = False) -> ClientHead | Reason:
+    """The client's head, or why it is refused: BAD_HOST, BAD_FRAMING, BAD_HEADER."""
+    head = _Reader()
+    kept = head.kept
+    known = _kinds
+    for field in headers:
+        kind = known.get(field[0])
+        if kind is None:
+            kind = _kind_of(field[0])
+        if kind is _Kind.KEEP:
+            kept.append(field)
+        elif kind is not _Kind.DROP:
+            _READERS[kind](head, field)
+    return head.finish(http_1_0=http_1_0)
+
+
+def upstream_head(
+    method: str,
+    path_and_query: str,
+    head: ClientHead,
+    *,
+    cookie: str | None,
+    forwarding: bytes,
+    identity: bytes,
+) -> bytes:
+    """The request head for the upstream.  `forwarding` and `identity` are finished header lines.
+
+    `cookie` is what is left of the Cookie header.  The connection is always kept alive.
+    """
+    lines = [f"{method} {path_and_query} HTTP/1.1\r\nHost: {head.host}\r\n".encode("latin-1")]
+    lines += [b"%b: %b\r\n" % field for field in head.kept]
+    if cookie:
+        lines.append(b"Cookie: %b\r\n" % cookie.encode("latin-1"))
+    if head.framing == "chunked":
+        lines.append(b"Transfer-Encoding: chunked\r\n")
+    elif head.framing != "none":
+        lines.append(b"Content-Length: %d\r\n" % head.framing)
+    lines += (forwarding, identity, b"\r\n")
+    return b"".join(lines)
+
+
+def without_method_override(head: ClientHead) -> ClientHead:
+    """The head without fields that ask the app for another method, for rules that list methods."""
+    head.kept = [field for field in head.kept if fold_name(field[0]) not in _METHOD_OVERRIDES]
+    return head
+
+
+class UpstreamHead(msgspec.Struct):
+    """An upstream's response header fields, judged.  `kept` holds no hop-by-hop and no framing fields.
+
+    `framing` says how the body is delimited, "close" for by the end of the connection.  Without a body it may still
+    hold the length that a GET would have had.
+    """
+
+    kept: list[tuple[bytes, bytes]]
+    has_body: bool = True
+    framing: Framing | Literal["close"] = "close"
+    cache_control: bytes | None = None
+    has_set_cookie: bool = False
+
+
+def read_response(headers: RawHeaders, *, status: int, method: str) -> UpstreamHead | None:
+    """The upstream's response head, or None where its framing cannot be trusted (RFC 9112 §6.3)."""
+    kept: list[tuple[bytes, bytes]] = []
+    lengths: list[bytes] = []
+    codings: list[bytes] = []
+    named: list[bytes] = []
+    result = UpstreamHead(kept)
+    for field in headers:
+        name = field[0].lower()
+        if name == b"content-length":
+            lengths.append(field[1])
+        elif name == b"transfer-encoding":
+            codings.append(field[1])
+        elif name == b"connection":
+            named += [token.strip().lower() for token in field[1].split(b",")]
+        elif name == b"cache-control":
+            previous = result.cache_control
+            result.cache_control = field[1] if previous is None else previous + b", " + field[1]
+        elif name not in _RESPONSE_HOP_BY_HOP:
+            result.has_set_cookie = result.has_set_cookie or name == b"set-cookie"
+            kept.append(field)
+    framing = _framing(lengths, codings)
+    if framing is None:
+        return None
+    result.has_body = method != "HEAD" and status not in (204, 304) and status >= 200
+    if result.has_body:
+        result.framing = "close" if framing == "none" else framing
+    else:
+        result.framing = framing if isinstance(framing, int) and status >= 200 and status != 204 else "none"
+    dropped = {name for name in named if name and name not in _RESPONSE_END_TO_END}
+    if dropped:
+        result.kept = [field for field in kept if field[0].lower() not in dropped]
+    return result
+
+
+def client_head(
+    status: int,
+    reason: bytes,
+    fields: UpstreamHead,
+    *,
+    http_1_0: bool,
+    keep_alive: bool,
+    protected: bool,
+    varies: bool,
+    cookies: Sequence[bytes] = (),
+) -> bytes:
+    """The response head for the client.
+
+    `protected`: a session stands behind the answer; `varies`: it may differ by session although everybody may see it.
+    `cookies` are Set-Cookie values that the gate adds.  A body of unknown length is chunked, or for HTTP/1.0 ends
+    with the connection, which `keep_alive` must then not promise to keep.
+    """
+    lines = [b"HTTP/1.1 %d %b\r\n" % (status, reason)]
+    lines += [b"%b: %b\r\n" % field for field in fields.kept]
+    caching = cache_control_for(fields.cache_control, protected=protected, sets_cookie=bool(cookies))
+    if caching is not None:
+        lines.append(b"Cache-Control: %b\r\n" % caching)
+    if varies:
+        lines.append(b"Vary: Cookie\r\n")
+    lines += [b"Set-Cookie: %b\r\n" % cookie for cookie in cookies]
+    if isinstance(fields.framing, int):
+        lines.append(b"Content-Length: %d\r\n" % fields.framing)
+    elif fields.has_body and not http_1_0:
+        lines.append(b"Transfer-Encoding: chunked\r\n")
+    if not keep_alive:
+        lines.append(b"Connection: close\r\n")
+    elif http_1_0:
+        lines.append(b"Connection: keep-alive\r\n")
+    lines.append(b"\r\n")
+    return b"".join(lines)
+
+
+def cache_control_for(given: bytes | None, *, protected: bool, sets_cookie: bool) -> bytes | None:
+    """The Cache-Control of a response: what the upstream gave, made private where a session stands behind it.
+
+    On protected rules `public` becomes `private`, and a response without any becomes `private, no-store`.  One to
+    which the gate adds a cookie is always `private, no-store`.
+    """
+    if sets_cookie:
+        return b"private, no-store"
+    if not protected:
+        return given
+    if given is None:
+        return b"private, no-store"
+    parts = [part.strip() for part in given.split(b",")]
+    names = [part.partition(b"=")[0].strip().lower() for part in parts]
+    if b"public" not in names and (b"private" in names or b"no-store" in names):
+        return given
+    kept = [part for part, name in zip(parts, names, strict=True) if name not in _SHARED_CACHE_DIRECTIVES]
+    return b", ".join([b"private", *kept])
+
+
+_SHARED_CACHE_DIRECTIVES = (b"public", b"private", b"s-maxage", b"")
+
+
+class _Kind(IntEnum):
+    KEEP = 0
+    DROP = 1
+    HOST = 2
+    CONTENT_LENGTH = 3
+    TRANSFER_ENCODING = 4
+    CONNECTION = 5
+    COOKIE = 6
+    UPGRADE = 7
+    EXPECT = 8
+    FORWARDED_FOR = 9
+    FORWARDED_PROTO = 10
+    FORWARDED_HOST = 11
+    REQUEST_ID = 12
+    ACCEPT = 13
+    AUTHORIZATION = 14
+    ORIGIN = 15
+    REFERER = 16
+    SEC_FETCH_MODE = 17
+    SEC_FETCH_SITE = 18
+    REQUEST_METHOD = 19
+
+
+class _Reader(ClientHead):
+    """A ClientHead in the making, with what only the judging needs."""
+
+    lengths: list[bytes] = []
+    codings: list[bytes] = []
+    hosts: int = 0
+    named: list[bytes] = []
+
+    def finish(self, *, http_1_0: bool) -> ClientHead | Reason:
+        if self.hosts != 1 and not (http_1_0 and self.hosts == 0):
+            return Reason.BAD_HOST
+        if self.hosts and not is_valid_host(self.host):
+            return Reason.BAD_HOST
+        if self.lengths or self.codings:
+            framing = _framing(self.lengths, self.codings)
+            if framing is None or (http_1_0 and self.codings):
+                return Reason.BAD_FRAMING
+            self.framing = framing
+        if self.named:
+            self._drop_named()
+        return self
+
+    def _drop_named(self) -> None:
+        names = {token.strip().lower() for value in self.named for token in value.split(b",")}
+        self.wants_websocket = self.wants_websocket and b"upgrade" in names
+        dropped = names - _END_TO_END - _USUAL_CONNECTION
+        if dropped:
+            self.kept = [field for field in self.kept if field[0].lower() not in dropped]
+
+
+def _framing(lengths: list[bytes], codings: list[bytes]) -> Framing | None:
+    """How the body is delimited, or None for what two readers could read differently."""
+    if codings:
+        return "chunked" if not lengths and len(codings) == 1 and codings[0].lower() == b"chunked" else None
+    if not lengths:
+        return "none"
+    text = lengths[0]
+    if len(lengths) > 1 or not text.isdigit() or len(text) > _MAX_LENGTH_DIGITS:
+        return None
+    return int(text)
+
+
+def _read_host(head: _Reader, field: tuple[bytes, bytes]) -> None:
+    head.hosts += 1
+    head.host = field[1].decode("latin-1")
+
+
+def _read_cookie(head: _Reader, field: tuple[bytes, bytes]) -> None:
+    value = field[1].decode("latin-1")
+    head.cookie = value if head.cookie is None else f"{head.cookie}; {value}"
+
+
+def _read_upgrade(head: _Reader, field: tuple[bytes, bytes]) -> None:
+    head.wants_websocket = field[1].strip().lower() == b"websocket"
+
+
+def _read_expect(head: _Reader, field: tuple[bytes, bytes]) -> None:
+    head.expects_continue = field[1].strip().lower() == b"100-continue"
+
+
+def _reads(attribute: str) -> "Callable[[_Reader, tuple[bytes, bytes]], None]":
+    """A reader that keeps the field and notes its first value."""
+
+    def read(head: _Reader, field: tuple[bytes, bytes]) -> None:
+        if getattr(head, attribute) is None:
+            setattr(head, attribute, field[1].decode("latin-1"))
+        head.kept.append(field)
+
+    return read
+
+
+def _reads_forwarding(attribute: str) -> "Callable[[_Reader, tuple[bytes, bytes]], None]":
+    """A reader of a forwarding header: several lines count as one list; nothing is kept."""
+
+    def read(head: _Reader, field: tuple[bytes, bytes]) -> None:
+        head.given = given = head.given or ForwardingHeaders()
+        value = field[1].decode("latin-1")
+        before: str | None = getattr(given, attribute)
+        setattr(given, attribute, value if before is None else f"{before}, {value}")
+
+    return read
+
+
+_READERS: dict[_Kind, Callable[[_Reader, tuple[bytes, bytes]], None]] = {
+    _Kind.HOST: _read_host,
+    _Kind.CONTENT_LENGTH: lambda head, field: head.lengths.append(field[1]),
+    _Kind.TRANSFER_ENCODING: lambda head, field: head.codings.append(field[1]),
+    _Kind.CONNECTION: lambda head, field: head.named.append(field[1]),
+    _Kind.COOKIE: _read_cookie,
+    _Kind.UPGRADE: _read_upgrade,
+    _Kind.EXPECT: _read_expect,
+    _Kind.FORWARDED_FOR: _reads_forwarding("forwarded_for"),
+    _Kind.FORWARDED_PROTO: _reads_forwarding("proto"),
+    _Kind.FORWARDED_HOST: _reads_forwarding("host"),
+    _Kind.REQUEST_ID: _reads_forwarding("request_id"),
+    _Kind.ACCEPT: _reads("accept"),
+    _Kind.AUTHORIZATION: _reads("authorization"),
+    _Kind.ORIGIN: _reads("origin"),
+    _Kind.REFERER: _reads("referer"),
+    _Kind.SEC_FETCH_MODE: _reads("sec_fetch_mode"),
+    _Kind.SEC_FETCH_SITE: _reads("sec_fetch_site"),
+    _Kind.REQUEST_METHOD: _reads("access_control_request_method"),
+}
+
+_NAMED_KINDS = {
+    "host": _Kind.HOST,
+    "content-length": _Kind.CONTENT_LENGTH,
+    "transfer-encoding": _Kind.TRANSFER_ENCODING,
+    "connection": _Kind.CONNECTION,
+    "cookie": _Kind.COOKIE,
+    "upgrade": _Kind.UPGRADE,
+    "expect": _Kind.EXPECT,
+    "x-forwarded-for": _Kind.FORWARDED_FOR,
+    "x-forwarded-proto": _Kind.FORWARDED_PROTO,
+    "x-forwarded-host": _Kind.FORWARDED_HOST,
+    "x-request-id": _Kind.REQUEST_ID,
+    "accept": _Kind.ACCEPT,
+    "authorization": _Kind.AUTHORIZATION,
+    "origin": _Kind.ORIGIN,
+    "referer": _Kind.REFERER,
+    "sec-fetch-mode": _Kind.SEC_FETCH_MODE,
+    "sec-fetch-site": _Kind.SEC_FETCH_SITE,
+    "access-control-request-method": _Kind.REQUEST_METHOD,
+}
+
+_DROPPED = frozenset(
+    {
+        # hop-by-hop
+        *("keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization", "te", "trailer"),
+        "http2-settings",
+        # forwarding, and what some frameworks take for it
+        *("forwarded", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip", "cf-connecting-ip"),
+        *("x-original-url", "x-original-uri", "x-original-method", "x-original-host", "x-rewrite-url", "x-http-host"),
+        "x-host",
+        "proxy",  # CGI programs read it as HTTP_PROXY
+    }
+)
+_METHOD_OVERRIDES = frozenset({"x-http-method-override", "x-http-method", "x-method-override"})
+_RESPONSE_HOP_BY_HOP = frozenset(
+    {b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"te", b"trailer", b"upgrade", b"http2-settings"}
+)
+_END_TO_END = frozenset(
+    {
+        *(b"host", b"content-length", b"content-type", b"content-encoding", b"cookie", b"authorization", b"origin"),
+        *(b"referer", b"accept", b"user-agent", b"range", b"if-match", b"if-none-match", b"if-modified-since"),
+        *(b"if-unmodified-since", b"if-range", b"sec-fetch-mode", b"sec-fetch-site", b"sec-fetch-dest"),
+        *(b"access-control-request-method", b"access-control-request-headers", b"x-request-id"),
+    }
+)
+_USUAL_CONNECTION = frozenset({b"keep-alive", b"close", b"upgrade", b"te", b""})
+_RESPONSE_END_TO_END = frozenset(
+    {
+        *(b"content-type", b"content-encoding", b"cache-control", b"set-cookie", b"location", b"etag", b"vary"),
+        *(b"last-modified", b"expires", b"date", b"content-security-policy", b"strict-transport-security"),
+        *(b"www-authenticate", b"access-control-allow-origin", b"access-control-allow-credentials"),
+        *(b"x-frame-options", b"x-content-type-options", b"keep-alive", b"close"),
+    }
+)
+
+_kinds: dict[bytes, _Kind] = {}
+
+
+def _kind_of(name: bytes) -> _Kind:
+    """The kind of a header name, kept for the next time: names are few, and folding costs."""
+    kind = _classify(name)
+    if len(_kinds) >= _MEMO_LIMIT:
+        _kinds.clear()
+    _kinds[name] = kind
+    return kind
+
+
+def _classify(name: bytes) -> _Kind:
+    folded = fold_name(name)
+    if is_reserved(folded):
+        return _Kind.DROP
+    kind = _NAMED_KINDS.get(name.decode("latin-1").lower())
+    if kind is not None:
+        return kind
+    if folded in _NAMED_KINDS and folded != name.decode("latin-1").lower():
+        return _Kind.DROP  # another spelling of a name that we judge: `X_Forwarded_For`, `Content_Length`
+    if folded in _DROPPED or folded.startswith("x-forwarded-"):
+        return _Kind.DROP
+    return _Kind.KEEP

@@ -1,0 +1,213 @@
+"""HTTP/1 responses of the upstream: bytes in, head and body out, and nothing taken on trust.
+
+A state machine without I/O, one for each upstream connection.  It is stricter than RFC 9112 asks a client to be: a bare
+LF, a folded line, a control byte, two lengths, a length beside a coding, an odd chunk size are all errors, since what
+a lenient reader repairs is where two readers can disagree.  Trailers are dropped.  Bytes after a complete response are
+never a second response: they make the connection unfit for another request.
+
+    head ──► length ──► done          (Content-Length)
+         ├─► chunk-size ⇄ chunk-data ──► trailers ──► done
+         ├─► close ──► done           (by the end of the connection)
+         └─► done                     (no body)
+"""
+
+import re
+from enum import Enum, auto
+
+import msgspec
+
+from gatekeeper.core.errors import UpstreamProtocolError
+from gatekeeper.core.headers import UpstreamHead, read_response
+
+HEAD_LIMIT = 64 * 1024
+"""Bytes of a response head, and of the trailers."""
+
+_CHUNK_LINE_LIMIT = 1024
+_MAX_INTERIM = 8
+
+_HEAD = re.compile(
+    rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t -~\x80-\xff]*))?"
+    rb"((?:\r\n[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*)*)\r\n\r\n"
+)
+_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t -~\x80-\xff]*)?")
+_KEEP_ALIVE_TIMEOUT = re.compile(rb"timeout=([0-9]{1,6})", re.IGNORECASE)
+
+
+class ResponseHead(msgspec.Struct):
+    """Status line and judged fields.  `keep_alive_s` is how long the upstream says that it keeps an idle connection."""
+
+    status: int
+    reason: bytes
+    fields: UpstreamHead
+    is_persistent: bool
+    keep_alive_s: int | None = None
+
+
+class _State(Enum):
+    HEAD = auto()
+    LENGTH = auto()
+    CHUNK_SIZE = auto()
+    CHUNK_DATA = auto()
+    CHUNK_END = auto()
+    TRAILERS = auto()
+    CLOSE = auto()
+    DONE = auto()
+
+
+class ResponseParser:
+    """The reader of one connection's responses.  `begin` starts the next one; `head` is set once it is complete."""
+
+    __slots__ = ("_buffer", "_interim", "_left", "_method", "_state", "head")
+
+    def __init__(self) -> None:
+        self.head: ResponseHead | None = None
+        self._state = _State.DONE
+        self._buffer = b""
+        self._left = 0
+        self._method = ""
+        self._interim = 0
+
+    def begin(self, method: str) -> None:
+        """Expect the response to a request of this method."""
+        self.head = None
+        self._method = method
+        self._state = _State.HEAD
+        self._interim = 0
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the response is complete."""
+        return self._state is _State.DONE
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether the connection may serve another request: complete, persistent, and nothing behind it."""
+        return self._state is _State.DONE and not self._buffer and self.head is not None and self.head.is_persistent
+
+    def feed(self, data: bytes) -> bytes:
+        """Take what arrived; returns the body bytes in it, decoded.  Raises UpstreamProtocolError."""
+        if self._state is _State.LENGTH and not self._buffer:
+            return self._take_length(data)
+        if self._buffer:
+            data, self._buffer = self._buffer + data, b""
+        if self._state is _State.HEAD:
+            data = self._take_head(data)
+        state = self._state
+        if state is _State.LENGTH:
+            return self._take_length(data)
+        if state is _State.CLOSE:
+            return data
+        if state in (_State.HEAD, _State.DONE):
+            self._buffer = data
+            return b""
+        return self._take_chunks(data)
+
+    def feed_eof(self) -> None:
+        """The connection ended.  Raises UpstreamProtocolError where it ended inside a response."""
+        if self._state is _State.CLOSE:
+            self._state = _State.DONE
+        elif self._state is not _State.DONE:
+            raise UpstreamProtocolError("the upstream closed the connection inside its answer")
+
+    def _take_head(self, data: bytes) -> bytes:
+        while True:
+            end = data.find(b"\r\n\r\n")
+            if end < 0:
+                if len(data) > HEAD_LIMIT or (b"\n" in data and b"\r\n" not in data):
+                    raise UpstreamProtocolError("the upstream's response head is too long or no HTTP/1")
+                return data
+            head = self._parse_head(data[: end + 4])
+            data = data[end + 4 :]
+            if head.status >= 200:
+                self.head = head
+                self._start_body(head.fields)
+                return data
+            self._interim += 1
+            if head.status == 101 or self._interim > _MAX_INTERIM:
+                raise UpstreamProtocolError("the upstream switched protocols unasked, or sent too many interim answers")
+
+    def _parse_head(self, raw: bytes) -> ResponseHead:
+        match = _HEAD.fullmatch(raw) if len(raw) <= HEAD_LIMIT else None
+        if match is None:
+            raise UpstreamProtocolError("the upstream's response head breaks HTTP/1")
+        status = int(match[2])
+        headers: list[tuple[bytes, bytes]] = []
+        persistent, keep_alive_s = match[1] == b"1", None
+        for line in match[4].split(b"\r\n")[1:]:
+            name, _, value = line.partition(b":")
+            value = value.strip(b" \t")
+            headers.append((name, value))
+            lowered = name.lower()
+            if lowered == b"connection" and b"close" in value.lower():
+                persistent = False
+            elif lowered == b"keep-alive":
+                hint = _KEEP_ALIVE_TIMEOUT.search(value)
+                keep_alive_s = int(hint[1]) if hint else None
+            elif lowered == b"transfer-encoding" and match[1] == b"0":
+                raise UpstreamProtocolError("the upstream sent a transfer coding in HTTP/1.0")
+        fields = read_response(headers, status=status, method=self._method)
+        if fields is None:
+            raise UpstreamProtocolError("the upstream's answer has no clear length")
+        return ResponseHead(status, match[3] or b"", fields, persistent, keep_alive_s)
+
+    def _start_body(self, fields: UpstreamHead) -> None:
+        if not fields.has_body or fields.framing == 0:
+            self._state = _State.DONE
+        elif fields.framing == "chunked":
+            self._state = _State.CHUNK_SIZE
+        elif isinstance(fields.framing, int):
+            self._state, self._left = _State.LENGTH, fields.framing
+        else:
+            self._state = _State.CLOSE
+
+    def _take_length(self, data: bytes) -> bytes:
+        left = self._left
+        if len(data) < left:
+            self._left = left - len(data)
+            return data
+        self._state = _State.DONE
+        self._buffer = data[left:]
+        return data[:left] if self._buffer else data
+
+    def _take_chunks(self, data: bytes) -> bytes:
+        """Decode as far as the data goes (RFC 9112 §7.1); what is left of an unfinished line waits in the buffer."""
+        body: list[bytes] = []
+        at, size = 0, len(data)
+        while at < size and self._state is not _State.DONE:
+            if self._state is _State.CHUNK_DATA:
+                piece = data[at : at + self._left]
+                body.append(piece)
+                at += len(piece)
+                self._left -= len(piece)
+                if self._left == 0:
+                    self._state = _State.CHUNK_END
+                continue
+            end = data.find(b"\r\n", at)
+            line = data[at:] if end < 0 else data[at:end]
+            if b"\n" in line or len(line) > (HEAD_LIMIT if self._state is _State.TRAILERS else _CHUNK_LINE_LIMIT):
+                raise UpstreamProtocolError("the upstream's chunked coding is broken")
+            if end < 0:
+                break
+            at = end + 2
+            self._take_chunk_line(line)
+        self._buffer = data[at:]
+        return b"".join(body)
+
+    def _take_chunk_line(self, line: bytes) -> None:
+        if self._state is _State.CHUNK_SIZE:
+            match = _CHUNK_LINE.fullmatch(line)
+            if match is None:
+                raise UpstreamProtocolError("the upstream's chunk size is broken")
+            size = int(match[1], 16)
+            self._state = _State.CHUNK_DATA if size else _State.TRAILERS
+            self._left = size or HEAD_LIMIT
+        elif self._state is _State.CHUNK_END:
+            if line:
+                raise UpstreamProtocolError("the upstream's chunk is longer than its size")
+            self._state = _State.CHUNK_SIZE
+        elif not line:
+            self._state = _State.DONE
+        else:
+            self._left -= len(line)
+            if self._left < 0:
+                raise UpstreamProtocolError("the upstream's trailers are too long")

@@ -1,0 +1,134 @@
+"""The forms that our own answers take: JSON, HTML pages, assets.
+
+Knows nothing of decisions: `pages` says what to answer, this module how it looks on the wire.  Every answer but an
+asset is `no-store`.  Templates are compiled and assets read once, at import.  No page has a script or an inline
+style, so the content security policy can refuse both.
+"""
+
+import hashlib
+from functools import lru_cache
+from http import HTTPStatus
+from importlib.resources import files
+from typing import Any
+from urllib.parse import quote
+
+import jinja2
+import msgspec
+
+Headers = tuple[tuple[bytes, bytes], ...]
+
+STATIC_PREFIX = "/.gatekeeper/static/"
+STYLESHEET = f"{STATIC_PREFIX}gatekeeper.css"
+
+NO_STORE = (b"Cache-Control", b"no-store")
+NO_SNIFF = (b"X-Content-Type-Options", b"nosniff")
+_REFERRER = (b"Referrer-Policy", b"same-origin")
+_JSON_TYPE = (b"Content-Type", b"application/json")
+_HTML_TYPE = (b"Content-Type", b"text/html; charset=utf-8")
+_PRINTABLE = "!#$%&'()*+,/:;=?@[]~"  # beside letters, digits and "_.-": what stands in a URL as it is
+
+# What HTTPStatus calls otherwise, depending on Python's version (RFC 9110 §15.5.14, §15.5.21).
+_PHRASES = {413: "Content Too Large", 422: "Unprocessable Content"}
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """A finished answer.  The server adds Date, Content-Length and Connection, and drops the body for HEAD."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
+def json_answer(status: int, document: object, headers: Headers = ()) -> Answer:
+    """A JSON document; values that JSON does not know are written as text."""
+    body = msgspec.json.encode(document, enc_hook=str)
+    return Answer(status, (_JSON_TYPE, NO_STORE, NO_SNIFF, *headers), body)
+
+
+def page_answer(
+    status: int, template: str, values: dict[str, Any], headers: Headers = (), *, form_action: str = ""
+) -> Answer:
+    """The HTML page that `template` makes of `values`.
+
+    `form_action` is a further origin, beside the own one, that forms of the page may lead to: browsers hold the
+    redirect after a form against the policy as well.
+    """
+    body = _templates.get_template(template).render(values).encode("utf-8", "replace")
+    return Answer(status, (*page_headers(form_action), *headers), body)
+
+
+def page_headers(form_action: str = "") -> Headers:
+    """What every HTML answer carries."""
+    return (_HTML_TYPE, NO_STORE, content_security_policy(form_action), NO_SNIFF, _REFERRER)
+
+
+@lru_cache(maxsize=16)
+def content_security_policy(form_action: str = "") -> tuple[bytes, bytes]:
+    """The policy of our pages: one stylesheet, no scripts, no frames, forms to this origin and `form_action`."""
+    targets = f"'self' {form_action}".rstrip()
+    policy = (
+        "default-src 'none'; style-src 'self'; img-src 'self' data:; "
+        f"form-action {targets}; base-uri 'none'; frame-ancestors 'none'"
+    )
+    return b"Content-Security-Policy", to_ascii(policy)
+
+
+def static(path: str, if_none_match: str | None = None) -> Answer | None:
+    """The asset at this path of the own paths, 304 where the client has it already, or None for no asset."""
+    asset = _assets.get(path)
+    if asset is None:
+        return None
+    tags = [] if if_none_match is None else [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
+    etag = dict(asset.headers)[b"ETag"].decode()
+    return Answer(304, asset.headers, b"") if etag in tags or "*" in tags else asset
+
+
+def phrase(status: int) -> str:
+    """The name of a status; "Error" for one that has none."""
+    if status in _PHRASES:
+        return _PHRASES[status]
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Error"
+
+
+def to_ascii(value: str) -> bytes:
+    """A header value; what is no printable ASCII is escaped as in a URL, so that it cannot end the line."""
+    if value.isascii() and value.isprintable():
+        return value.encode()
+    return quote(value, safe=_PRINTABLE + ' "', errors="replace").encode()
+
+
+def compile_templates(*folders: str) -> jinja2.Environment:
+    """Templates of these folders, then of the gate's own pages, which lend their layout; autoescaped, compiled now.
+
+    Raises jinja2.TemplateSyntaxError for a bad one.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([*folders, str(files("gatekeeper.server") / "templates")]),
+        autoescape=True,
+        auto_reload=False,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.globals["stylesheet"] = STYLESHEET  # pyright: ignore[reportArgumentType]  (typed as built-ins only)
+    for name in environment.list_templates():
+        environment.get_template(name)
+    return environment
+
+
+def _read_assets() -> dict[str, Answer]:
+    folder = files("gatekeeper.server") / "static"
+    return {STYLESHEET: _asset((folder / "gatekeeper.css").read_bytes(), b"text/css; charset=utf-8")}
+
+
+def _asset(body: bytes, media_type: bytes) -> Answer:
+    etag = b'"' + hashlib.sha256(body).hexdigest()[:16].encode() + b'"'
+    caching = (b"Cache-Control", b"public, max-age=3600")
+    return Answer(200, ((b"Content-Type", media_type), caching, (b"ETag", etag), NO_SNIFF), body)
+
+
+_templates = compile_templates()
+_assets = _read_assets()

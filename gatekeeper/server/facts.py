@@ -1,0 +1,78 @@
+"""From the bytes of a request head to the facts of the request, for every front end alike."""
+
+from gatekeeper.core.forwarding import Forwarding, TrustedProxies, read_forwarding
+from gatekeeper.core.headers import ClientHead, RawHeaders, read_head
+from gatekeeper.core.model import Reason, RequestFacts, Target
+from gatekeeper.core.urls import parse_target
+
+_MEMO_LIMIT = 4096
+_MEMO_LENGTH = 256
+
+_targets: dict[str, Target | Reason] = {}
+
+
+class Parsed:
+    """A request that was understood: the facts to judge it by, and what forwarding it needs besides."""
+
+    __slots__ = ("facts", "forwarding", "head")
+
+    def __init__(self, facts: RequestFacts, head: ClientHead, forwarding: Forwarding) -> None:
+        self.facts = facts
+        self.head = head
+        self.forwarding = forwarding
+
+
+def read_request(
+    method: str,
+    target: str,
+    headers: RawHeaders,
+    *,
+    http_1_0: bool,
+    peer: str,
+    scheme: str,
+    trusted: TrustedProxies,
+    default_host: str,
+) -> Parsed | Reason:
+    """The request's facts, or why it is refused as malformed.
+
+    `peer` is the socket's address or `unix`; `scheme` is that of the listener.  `default_host` stands in for the Host
+    that an HTTP/1.0 client need not send.
+    """
+    parsed_target = _read_target(method, target)
+    if not isinstance(parsed_target, Target):
+        return parsed_target
+    head = read_head(headers, http_1_0=http_1_0)
+    if isinstance(head, Reason):
+        return head
+    head.host = head.host or default_host
+    forwarding = read_forwarding(peer, scheme, head.host, head.given, trusted)
+    facts = RequestFacts(
+        method,
+        parsed_target,
+        forwarding.scheme,
+        forwarding.host,
+        forwarding.client_address,
+        head.cookie,
+        head.accept,
+        head.authorization,
+        head.origin,
+        head.referer,
+        head.sec_fetch_mode,
+        head.sec_fetch_site,
+        head.access_control_request_method,
+        head.wants_websocket,
+        head.framing not in ("none", 0),
+    )
+    return Parsed(facts, head, forwarding)
+
+
+def _read_target(method: str, raw: str) -> Target | Reason:
+    """`parse_target`, remembered for short targets: the same few are asked for over and over."""
+    if len(raw) > _MEMO_LENGTH or raw == "*":
+        return parse_target(method, raw)
+    target = _targets.get(raw)
+    if target is None:
+        if len(_targets) >= _MEMO_LIMIT:
+            _targets.clear()
+        target = _targets[raw] = parse_target(method, raw)
+    return target

@@ -1,0 +1,338 @@
+"""Connections to the apps behind: pools, deadlines, and the mapping of everything that goes wrong.
+
+A connection carries one exchange at a time and pushes what arrives straight into it, synchronously: an `Exchange` gets
+`on_head`, `on_body` for each piece, and then `on_end` or `on_error`, once.  There is no buffer in between; a slow
+client is answered by `pause_reading`, so memory stays the same whatever is sent.
+
+Deadlines are kept by one ticker for each pool, not by a timer for each request: `deadline` is when the exchange on a
+connection must have made progress, else it fails with UpstreamTimeout.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol, cast
+
+import msgspec
+
+from gatekeeper.core.errors import UpstreamError, UpstreamProtocolError, UpstreamRefused, UpstreamTimeout
+from gatekeeper.core.responses import ResponseHead, ResponseParser
+
+_TICK_S = 0.25
+_HINT_MARGIN_S = 1.0
+"""An idle connection is given up this long before the upstream said that it would close it."""
+
+
+class UpstreamAddress(msgspec.Struct, frozen=True):
+    """Where an app listens, and how long and how often it is asked.  Durations are seconds."""
+
+    name: str
+    host: str
+    port: int
+    connect_timeout_s: float = 5.0
+    response_timeout_s: float = 60.0
+    idle_timeout_s: float = 300.0
+    max_connections: int = 256
+
+
+class Exchange(Protocol):
+    """Who receives a response.  Nothing here may raise."""
+
+    def on_head(self, head: ResponseHead) -> None: ...
+
+    def on_body(self, data: bytes) -> None: ...
+
+    def on_end(self) -> None: ...
+
+    def on_error(self, error: UpstreamError) -> None: ...
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One connection; in the pool's idle queue, or lent to an exchange."""
+
+    def __init__(self, pool: "UpstreamPool") -> None:
+        self.pool = pool
+        self.transport: asyncio.Transport | None = None
+        self.is_reused = False
+        self.has_answered = False
+        self.deadline = 0.0
+        self.idle_until = 0.0
+        self._parser = ResponseParser()
+        self._exchange: Exchange | None = None
+        self._head_passed = False
+        self._sending = False
+        self._read_paused = False
+        self._writable: asyncio.Future[None] | None = None
+
+    def __repr__(self) -> str:
+        state = "closed" if self.transport is None else "busy" if self._exchange else "idle"
+        return f"<UpstreamConnection {self.pool.address.name or 'default'} {state}>"
+
+    def start(self, exchange: Exchange, method: str, head: bytes, *, has_body: bool) -> None:
+        """Send a request head; the response goes to `exchange`.  With a body, `write_body` and `end_body` follow."""
+        transport = self.transport
+        self._exchange = exchange
+        self._head_passed = False
+        self._sending = has_body
+        self.has_answered = False
+        self._parser.begin(method)
+        self.touch(self.pool.address.response_timeout_s)
+        if transport is None:
+            self._fail(UpstreamProtocolError("the upstream closed the connection"))
+        else:
+            transport.write(head)
+
+    async def write_body(self, data: bytes) -> None:
+        """Send a piece of the request body, and wait while the upstream does not take it.
+
+        Raises ConnectionError when the connection is gone.
+        """
+        if self.transport is None:
+            raise ConnectionResetError("the upstream is gone")
+        self.touch(self.pool.address.response_timeout_s)
+        self.transport.write(data)
+        if self._writable is not None:
+            await self._writable
+
+    def end_body(self) -> None:
+        """The whole request has been sent."""
+        self._sending = False
+        if self._exchange is None:
+            self._settle()
+        else:
+            self.touch(self.pool.address.response_timeout_s)
+
+    def abort(self) -> None:
+        """Give the exchange up; the connection cannot be used again."""
+        self._exchange = None
+        if self.transport is not None:
+            self.transport.abort()
+
+    def pause_reading(self) -> None:
+        """Stop the response until `resume_reading`: the client does not keep up."""
+        if not self._read_paused and self.transport is not None:
+            self._read_paused = True
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._read_paused and self.transport is not None:
+            self._read_paused = False
+            self.transport.resume_reading()
+            self.touch(self.pool.address.idle_timeout_s)
+
+    def touch(self, seconds: float) -> None:
+        """Progress was made: the next is due within `seconds`."""
+        self.deadline = self.pool.now() + seconds
+
+    def expire(self, now: float) -> None:
+        """Fail the exchange if its deadline has passed.  A client that does not read is not the upstream's fault."""
+        if self._exchange is not None and now >= self.deadline and not self._read_paused:
+            self._fail(UpstreamTimeout("the upstream did not answer in time"))
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        exchange = self._exchange
+        if exchange is None:  # nobody asked: whatever this is, it is not the next visitor's answer
+            self.abort()
+            return
+        self.has_answered = True
+        try:
+            body = self._parser.feed(data)
+        except UpstreamProtocolError as error:
+            self._fail(error)
+            return
+        self.touch(self.pool.address.idle_timeout_s)
+        head = self._parser.head
+        if head is None:
+            return
+        if not self._head_passed:
+            self._head_passed = True
+            exchange.on_head(head)
+        if body and self._exchange is exchange:
+            exchange.on_body(body)
+        if self._parser.is_done and self._exchange is exchange:
+            self._finish(exchange)
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.transport = None
+        self.pool.forget(self)
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_exception(ConnectionResetError("the upstream is gone"))
+            self._writable.exception()  # taken note of: the body's sender may have left already
+        exchange = self._exchange
+        if exchange is None:
+            return
+        try:
+            self._parser.feed_eof()
+        except UpstreamProtocolError as error:
+            self._fail(error)
+        else:
+            self._exchange = None
+            exchange.on_end()
+
+    def pause_writing(self) -> None:
+        self._writable = self.pool.loop.create_future()
+
+    def resume_writing(self) -> None:
+        if self._writable is not None:
+            if not self._writable.done():
+                self._writable.set_result(None)
+            self._writable = None
+
+    def _finish(self, exchange: Exchange) -> None:
+        self._exchange = None
+        if not self._sending:
+            self._settle()
+        exchange.on_end()
+
+    def _settle(self) -> None:
+        """The exchange is over in both directions: back into the pool, or closed."""
+        if self.transport is None:
+            return
+        if not self._parser.is_clean:
+            self.transport.close()
+            return
+        self.resume_reading()
+        hint = self._parser.head.keep_alive_s if self._parser.head is not None else None
+        keep = self.pool.address.idle_timeout_s
+        if hint is not None:
+            keep = min(keep, hint - _HINT_MARGIN_S)
+        self.idle_until = self.pool.now() + keep
+        self.pool.give_back(self)
+
+    def _fail(self, error: UpstreamError) -> None:
+        exchange = self._exchange
+        self.abort()
+        if exchange is not None:
+            exchange.on_error(error)
+
+
+class UpstreamPool:
+    """The connections to one app, at most `max_connections`; idle ones are used again, the newest first."""
+
+    def __init__(self, address: UpstreamAddress, loop: asyncio.AbstractEventLoop) -> None:
+        self.address = address
+        self.loop = loop
+        self.now: Callable[[], float] = loop.time
+        self._idle: deque[UpstreamConnection] = deque()
+        self._open: set[UpstreamConnection] = set()
+        self._opening = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._ticker: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<UpstreamPool {self.address.name or 'default'}: {len(self._open)} open, {len(self._idle)} idle>"
+
+    def take_idle(self) -> UpstreamConnection | None:
+        """An open connection that nobody uses, or None; never waits."""
+        now = self.now()
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.transport is None or connection.transport.is_closing():
+                continue
+            if connection.idle_until <= now:
+                connection.transport.close()
+                continue
+            connection.is_reused = True
+            return connection
+        return None
+
+    async def take(self) -> UpstreamConnection:
+        """An idle or a new connection.  Raises UpstreamRefused or UpstreamTimeout."""
+        connection = self.take_idle()
+        return connection if connection is not None else await self.open()
+
+    async def open(self) -> UpstreamConnection:
+        """A new connection, its name looked up anew.  Raises UpstreamRefused, or UpstreamTimeout where neither a
+        place among `max_connections` nor the connection itself is had within `connect_timeout_s`.
+        """
+        address = self.address
+        try:
+            async with asyncio.timeout(address.connect_timeout_s):
+                while len(self._open) + self._opening >= address.max_connections:
+                    await self._wait_for_place()
+                    idle = self.take_idle()
+                    if idle is not None:
+                        return idle
+                self._opening += 1
+                try:
+                    _, connection = await self.loop.create_connection(
+                        lambda: UpstreamConnection(self), address.host, address.port
+                    )
+                finally:
+                    self._opening -= 1
+                    self._wake_one()
+        except TimeoutError as exc:
+            raise UpstreamTimeout(f"no connection to {address.host}:{address.port} in time") from exc
+        except OSError as exc:
+            raise UpstreamRefused(f"no connection to {address.host}:{address.port}: {exc.strerror or exc}") from exc
+        self._open.add(connection)
+        if self._ticker is None:
+            self._ticker = self.loop.call_later(_TICK_S, self._tick)
+        return connection
+
+    def give_back(self, connection: UpstreamConnection) -> None:
+        """Take a connection into the idle queue, or close it when the pool is closed."""
+        if self._closed:
+            if connection.transport is not None:
+                connection.transport.close()
+            return
+        self._idle.append(connection)
+        self._wake_one()
+
+    def forget(self, connection: UpstreamConnection) -> None:
+        """A connection is gone."""
+        self._open.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+        self._wake_one()
+
+    def close(self) -> None:
+        """Close idle connections now, and busy ones when their exchange ends."""
+        self._closed = True
+        if self._ticker is not None:
+            self._ticker.cancel()
+            self._ticker = None
+        while self._idle:
+            transport = self._idle.pop().transport
+            if transport is not None:
+                transport.close()
+
+    async def _wait_for_place(self) -> None:
+        place: asyncio.Future[None] = self.loop.create_future()
+        self._waiting.append(place)
+        try:
+            await place
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled():
+                self._wake_one()  # the place was given to one who has left: pass it on
+            raise
+        finally:
+            if place in self._waiting:
+                self._waiting.remove(place)
+
+    def _wake_one(self) -> None:
+        while self._waiting:
+            place = self._waiting.popleft()
+            if not place.done():
+                place.set_result(None)
+                return
+
+    def _tick(self) -> None:
+        now = self.now()
+        for connection in tuple(self._open):
+            connection.expire(now)
+        while self._idle and self._idle[0].idle_until <= now:
+            transport = self._idle.popleft().transport
+            if transport is not None:
+                transport.close()
+        alive = bool(self._open) and not self._closed
+        self._ticker = self.loop.call_later(_TICK_S, self._tick) if alive else None
