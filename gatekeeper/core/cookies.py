@@ -28,7 +28,7 @@ from gatekeeper.core.model import SessionToken
 _BLANKS = " \t\n\v\f\r\xa0"  # what JavaScript's trim() removes, as far as latin-1 goes
 _BAD_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 _UNESCAPED = "!'()*-._~"  # beside letters and digits, what encodeURIComponent leaves alone
-_CHUNK = re.compile(r"\.(0|[1-9][0-9]{0,15})")
+_CHUNK = re.compile(r"\.(0|[1-9][0-9]{0,14})")
 _MAX_CHUNKS = 100
 _MAX_SIGNED_CHARS = 4096
 _MAC_CHARS = 44  # 32 bytes in base64: 43 characters and one "="
@@ -133,8 +133,9 @@ def find_cookie(header: str | None, name: str) -> str | None:
 def find_session_data(header: str | None, name: str) -> str | None:
     """The raw text of the session_data cookie; if there is none or it is empty, its chunks `name.0`, … joined.
 
-    Chunks stand in the order of their numbers, of a repeated one the first counts, and gaps are not noticed:
-    whatever was put together must still pass its MAC.  None if there are none, or too many to be Better Auth's.
+    Chunks stand in the order of their numbers; gaps are not noticed, and of a repeated one the last counts (Better
+    Auth reads these by another parser).  What is put together must still pass its MAC.  None if there are none, or
+    more than Better Auth makes.
     """
     whole = find_cookie(header, name)
     if whole or header is None:
@@ -145,7 +146,7 @@ def find_session_data(header: str | None, name: str) -> str | None:
             key, equals, value = part.partition("=")
             index = _chunk_index(key.strip(_BLANKS), name) if equals else None
             if index is not None:
-                chunks.setdefault(index, value.strip(_BLANKS))
+                chunks[index] = value.strip(_BLANKS)
     if len(chunks) > _MAX_CHUNKS:
         return None
     return "".join(chunks[index] for index in sorted(chunks)) if chunks else whole
@@ -263,17 +264,14 @@ def _split_signed(raw: str) -> tuple[str, bytes, bytes] | None:
 
 
 def _decode_mac(text: str | bytes) -> bytes | None:
-    """32 bytes from 44 characters of base64, the unused bits of the last one ignored as `atob` does.
+    """The bytes of padded base64, the unused bits of the last character ignored as `atob` does.
 
-    `atob` would also skip blanks, but 44 characters with a blank among them cannot hold 32 bytes.
+    `atob` would also skip blanks, but 44 characters with a blank among them cannot hold the 32 bytes of a MAC.
     """
-    if len(text) != _MAC_CHARS:
-        return None
     try:
-        mac = binascii.a2b_base64(text, strict_mode=True)
+        return binascii.a2b_base64(text, strict_mode=True)
     except ValueError:
         return None
-    return mac if len(mac) == 32 else None
 
 
 def _decode_escapes(text: str) -> str:

@@ -125,7 +125,7 @@ def _open_compact(value: str, keys: Keys) -> _Opened | SessionDataFault:
     """The text that a compact cookie's MAC covers: the payload with `expiresAt` appended as one more key.
 
     Better Auth parses the cookie and prints it anew to check the MAC.  For all that it writes itself the outcome is
-    the cookie's own text, cut and joined; only texts that look like dates may come out in another form.
+    the cookie's own text, cut and joined; so this is taken, and refused where printing would not give the same.
     """
     parts = _COMPACT.fullmatch(_decode_base64url(value.removesuffix("=").removesuffix("=")) or b"")
     if parts is None:
@@ -134,9 +134,7 @@ def _open_compact(value: str, keys: Keys) -> _Opened | SessionDataFault:
     signed = payload + b',"expiresAt":' + expires_at + b"}"
     if not keys.mac_matches(signed, _decode_base64url(mac.decode()) or b""):
         return SessionDataFault.BAD_SIGNATURE
-    if not all(_is_printed_date(found[1].decode()) for found in _QUOTED_DATE.finditer(signed)):
-        return SessionDataFault.BAD_SIGNATURE
-    return _Opened(signed)
+    return _Opened(signed) if _prints_the_same(signed) else SessionDataFault.BAD_SIGNATURE
 
 
 class _JwtHeader(msgspec.Struct, forbid_unknown_fields=True):
@@ -316,12 +314,14 @@ def _date_ms(text: str) -> int:
     return (datetime.fromisoformat(text) - _EPOCH) // _MILLISECOND
 
 
-def _is_printed_date(text: str) -> bool:
+def _prints_the_same(text: bytes) -> bool:
+    """Whether JSON text stays as it is when parsed and printed: no blanks, repeated keys, odd escapes or odd dates."""
     try:
-        _date_ms(text)
-    except ValueError:
+        for found in _QUOTED_DATE.finditer(text):
+            _date_ms(found[1].decode())
+        return msgspec.json.encode(msgspec.json.decode(text)) == text
+    except (ValueError, RecursionError):
         return False
-    return True
 
 
 def _parse(text: bytes, shape: type[_StructT]) -> _StructT | None:

@@ -42,6 +42,18 @@ class Served:
 
 
 @asynccontextmanager
+async def open_gate(settings: Settings) -> AsyncIterator[Gate]:
+    """A gate without a listener, closed with the block."""
+    runtime = _build_runtime(settings, asyncio.get_running_loop())
+    try:
+        yield Gate(runtime, _page_settings(settings, runtime), now_ms)
+    finally:
+        for pool in runtime.upstreams.values():
+            pool.close()
+        await runtime.sessions.close()
+
+
+@asynccontextmanager
 async def serve(settings: Settings) -> AsyncIterator[Served]:
     """Serve until the block ends; then finish the requests in flight and close everything.
 
@@ -50,35 +62,30 @@ async def serve(settings: Settings) -> AsyncIterator[Served]:
     """
     require_c_parser()
     loop = asyncio.get_running_loop()
-    runtime = _build_runtime(settings, loop)
-    gate = Gate(runtime, now_ms)
-    pages = _page_settings(settings, runtime)
-    proxy = Proxy(gate, Portal(gate, pages), pages)
-    server = GateServer(
-        proxy,
-        handler_cancellation=True,
-        access_log=None,
-        auto_decompress=False,
-        keepalive_timeout=settings.timeouts.keep_alive,
-        lingering_time=LINGER_S,
-        max_line_size=MAX_TARGET_BYTES,
-        max_field_size=settings.limits.header_bytes,
-        max_headers=MAX_FIELDS,
-    )
-    host, _, port = settings.listen.rpartition(":")
-    try:
-        listener = await loop.create_server(server, host.strip("[]") or None, int(port), backlog=1024)
-    except OSError as exc:
-        await _close(runtime)
-        raise ListenError(f"cannot listen on {settings.listen}: {exc.strerror or exc}") from exc
-    try:
-        await _check_store(runtime)
-        yield Served(gate, [_url_of(socket.getsockname()) for socket in listener.sockets])
-    finally:
-        listener.close()
-        server.pre_shutdown()
-        await server.shutdown(DRAIN_S)
-        await _close(runtime)
+    async with open_gate(settings) as gate:
+        server = GateServer(
+            Proxy(gate, Portal(gate)),
+            handler_cancellation=True,
+            access_log=None,
+            auto_decompress=False,
+            keepalive_timeout=settings.timeouts.keep_alive,
+            lingering_time=LINGER_S,
+            max_line_size=MAX_TARGET_BYTES,
+            max_field_size=settings.limits.header_bytes,
+            max_headers=MAX_FIELDS,
+        )
+        host, _, port = settings.listen.rpartition(":")
+        try:
+            listener = await loop.create_server(server, host.strip("[]") or None, int(port), backlog=1024)
+        except OSError as exc:
+            raise ListenError(f"cannot listen on {settings.listen}: {exc.strerror or exc}") from exc
+        try:
+            await _check_store(gate.runtime)
+            yield Served(gate, [_url_of(socket.getsockname()) for socket in listener.sockets])
+        finally:
+            listener.close()
+            server.pre_shutdown()
+            await server.shutdown(DRAIN_S)
 
 
 def now_ms() -> int:
@@ -136,12 +143,6 @@ async def _check_store(runtime: Runtime) -> None:
         await runtime.sessions.check()
     except StoreError as error:
         logger.error("session store unavailable, protected requests get 503: %s", error)
-
-
-async def _close(runtime: Runtime) -> None:
-    for pool in runtime.upstreams.values():
-        pool.close()
-    await runtime.sessions.close()
 
 
 def _url_of(address: tuple[str, int]) -> str:

@@ -17,6 +17,7 @@ from gatekeeper.core.errors import StoreError
 from gatekeeper.core.model import Access, Decision, Deny, Reason, RequestFacts, Route, SessionRecord, SessionToken
 from gatekeeper.core.policy import fault_of
 from gatekeeper.core.routing import match_route
+from gatekeeper.server.pages import PageSettings
 from gatekeeper.server.upstream import UpstreamPool
 from gatekeeper.stores.cache import ABSENT, SessionCache
 
@@ -63,10 +64,11 @@ class Lookup(msgspec.Struct, frozen=True, gc=False):
 
 
 class Gate:
-    """Admits requests.  `clock` gives milliseconds since the epoch."""
+    """Admits requests.  `pages` is how refusals are shown; `clock` gives milliseconds since the epoch."""
 
-    def __init__(self, runtime: Runtime, clock: Callable[[], int]) -> None:
+    def __init__(self, runtime: Runtime, pages: PageSettings, clock: Callable[[], int]) -> None:
         self.runtime = runtime
+        self.pages = pages
         self.clock = clock
         self._store_trouble: str | None = None
 

@@ -220,6 +220,7 @@ def _read_headers(facts: RequestFacts | None, settings: PageSettings | None, var
     )
 
 
+@lru_cache(maxsize=16)
 def _vary(names: tuple[str, ...]) -> tuple[bytes, bytes]:
     return b"Vary", ", ".join(names).encode()
 

@@ -14,7 +14,7 @@ from gatekeeper.core.model import AnswerPreflight, Deny, Reason, RequestFacts, S
 from gatekeeper.server.answers import Answer
 from gatekeeper.server.connection import read_piece
 from gatekeeper.server.gate import Gate
-from gatekeeper.server.pages import PageSettings, answer, cleared, error_answer, static, whoami
+from gatekeeper.server.pages import answer, cleared, error_answer, static, whoami
 
 OWN_SEGMENT = ".gatekeeper"
 WELL_KNOWN = (".well-known", "gatekeeper")
@@ -27,9 +27,9 @@ _Call = Callable[[RequestFacts, StreamReader], Awaitable[Answer]]
 class Portal:
     """Answers the own paths."""
 
-    def __init__(self, gate: Gate, pages: PageSettings) -> None:
+    def __init__(self, gate: Gate) -> None:
         self._gate = gate
-        self._pages = pages
+        self._pages = gate.pages
         self._calls: dict[str, tuple[tuple[str, ...], _Call]] = {
             "/.gatekeeper/whoami": (("GET", "HEAD"), self._whoami),
             "/.gatekeeper/clear-cookies": (("POST",), self._clear_cookies),

@@ -49,10 +49,10 @@ class BodyTooLarge(Exception):
 class Proxy:
     """The request handler of the public listener."""
 
-    def __init__(self, gate: Gate, portal: Portal, pages: PageSettings, *, scheme: str = "http") -> None:
+    def __init__(self, gate: Gate, portal: Portal, *, scheme: str = "http") -> None:
         self.gate = gate
         self.portal = portal
-        self.pages = pages
+        self.pages = gate.pages
         self.scheme = scheme
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:

@@ -75,7 +75,7 @@ _BY_STATUS = {
 
 _BY_REASON = {
     Reason.STORE_UNAVAILABLE: Text(
-        "We cannot check your sign-in right now",
+        "We cannot check who you are right now",
         "The service that remembers who is signed in is not answering, so this page stays closed for the moment.",
         "You have not been signed out. Wait a few seconds, then load the page again.",
     ),

@@ -1,0 +1,170 @@
+"""The commands.  Exit codes: 0 done, 1 refused or failed with a message, 2 wrong usage."""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from gatekeeper import __version__
+from gatekeeper.config.load import ConfigError, load_file
+from gatekeeper.config.schema import Settings
+from gatekeeper.core.errors import GatekeeperError
+
+_CONFIG = click.option(
+    "-c",
+    "--config",
+    "config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("config.yaml"),
+    show_default=True,
+    help="The configuration file.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="gatekeeper")
+def main() -> None:
+    """Who is asking, and may they?  A session-verifying reverse proxy that speaks Better Auth's session format."""
+
+
+@main.command()
+@_CONFIG
+def run(config: Path) -> None:
+    """Serve: stand in front of the app and guard what the configuration protects."""
+    settings = _load(config)
+    _set_up_logging(settings.log.level)
+    _run(_serve(settings))
+
+
+@main.command()
+@_CONFIG
+@click.option("--json", "as_json", is_flag=True, help="Print the problems as JSON.")
+def check(config: Path, as_json: bool) -> None:
+    """Check the configuration: every problem at once, with line and column.
+
+    Exit status 0 when there is none, else 1.
+    """
+    try:
+        settings = load_file(config, os.environ)
+    except ConfigError as error:
+        if as_json:
+            click.echo(
+                json.dumps({"ok": False, "problems": [problem.as_dict() for problem in error.problems]}, indent=2)
+            )
+        else:
+            for problem in error.problems:
+                click.echo(str(problem), err=True)
+            count = len(error.problems)
+            click.secho(f"{count} problem{'s' if count > 1 else ''} in {config}", fg="red", err=True)
+        sys.exit(1)
+    if as_json:
+        click.echo(json.dumps({"ok": True, "problems": []}))
+        return
+    rules = len(settings.protect) + len(settings.public)
+    click.secho(
+        f"{config} is fine: {rules} rule{'s' if rules != 1 else ''} in front of {settings.upstream.url}", fg="green"
+    )
+
+
+@main.command()
+@click.argument("method")
+@click.argument("url")
+@_CONFIG
+@click.option("--cookie", "cookie", help="`-` reads the Cookie header from standard input (arguments leak).")
+@click.option("--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A further request header.")
+@click.option("--json", "as_json", is_flag=True, help="Print the explanation as JSON.")
+def explain(method: str, url: str, config: Path, cookie: str | None, headers: tuple[str, ...], as_json: bool) -> None:
+    """Tell what the gate would do with a request, by which rule, and why.
+
+    URL is a path, or an absolute URL.  Without an Accept header the request counts as a page navigation.
+    """
+    from gatekeeper.explain import explain_request  # imports the server, which `check` and `schema` need not load
+
+    if cookie not in (None, "-"):
+        raise click.UsageError("--cookie takes only `-`: give the Cookie header on standard input, as arguments leak")
+    cookie_header = sys.stdin.read().strip() if cookie == "-" else None
+    settings = _load(config)
+    _set_up_logging("error")
+    try:
+        explanation = _run(explain_request(settings, method, url, cookie_header, headers))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    click.echo(json.dumps(dict(explanation), indent=2) if as_json else _as_lines(explanation))
+
+
+@main.command()
+def schema() -> None:
+    """Print the JSON Schema of the configuration, for editors."""
+    from gatekeeper.config.schema import json_schema
+
+    click.echo(json.dumps(json_schema(), indent=2))
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", default=8080, show_default=True, help="The port, or the next free one after it.")
+def demo(host: str, port: int) -> None:
+    """Try it: a sample app with two users behind the gate, without any set-up."""
+    from gatekeeper.demo.run import run_demo
+
+    _set_up_logging("error")
+    _run(run_demo(host, port))
+
+
+def _load(config: Path) -> Settings:
+    try:
+        return load_file(config, os.environ)
+    except ConfigError as error:
+        for problem in error.problems:
+            click.echo(str(problem), err=True)
+        _fail(f"{config} cannot be used; nothing was started")
+
+
+async def _serve(settings: Settings) -> None:
+    from gatekeeper.server.app import serve
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(name, stop.set)
+    async with serve(settings) as served:
+        logging.getLogger("gatekeeper").info(
+            "listening on %s in front of %s", ", ".join(served.addresses), settings.upstream.url
+        )
+        await stop.wait()
+
+
+def _run(work: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        if sys.platform == "win32":
+            return asyncio.run(work)
+        import uvloop
+
+        return uvloop.run(work)
+    except GatekeeperError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _set_up_logging(level: str) -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def _fail(message: str) -> NoReturn:
+    click.secho(f"gatekeeper: {message}", fg="red", err=True)
+    sys.exit(1)
+
+
+def _as_lines(explanation: list[tuple[str, str]]) -> str:
+    width = max(len(name) for name, _ in explanation)
+    return "\n".join(f"{click.style(name.ljust(width), bold=True)}  {text}" for name, text in explanation)

@@ -1,0 +1,55 @@
+"""A running gate for tests: real listener, real SQLite file, real upstream."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from gatekeeper.config.load import load_text
+from gatekeeper.core.cookies import Keys, sign_value
+from gatekeeper.server.app import Served, serve
+from gatekeeper.server.gate import Gate
+
+SECRET = "a-test-secret-of-more-than-32-bytes-0f3b"
+COOKIE = "better-auth.session_token"
+
+FOUR_LINES = """\
+listen: 127.0.0.1:0
+upstream: {upstream}
+secret: {secret}
+store: sqlite:///{database}
+protect: [/dashboard, /settings]
+"""
+
+
+class RunningGate:
+    """Where a gate listens, and the gate itself."""
+
+    def __init__(self, served: Served) -> None:
+        self.url = served.addresses[0]
+        self.port = int(self.url.rpartition(":")[2])
+        self.gate: Gate = served.gate
+
+    @property
+    def host(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+
+@asynccontextmanager
+async def running_gate(
+    upstream: str, database: Path, more: str = "", *, text: str | None = None
+) -> AsyncIterator[RunningGate]:
+    """A gate with the four-line configuration, or `text`, and further settings `more`."""
+    base = text if text is not None else FOUR_LINES
+    config = base.format(upstream=upstream, secret=SECRET, database=database) + more
+    settings = load_text(config, source="test.yaml", base_dir=database.parent, environ={})
+    async with serve(settings) as served:
+        yield RunningGate(served)
+
+
+def cookie_value(token: str, secret: str = SECRET) -> str:
+    """The signed cookie's value, as it stands in a Cookie header."""
+    return sign_value(token, Keys([secret]))
+
+
+def cookie_header(token: str, secret: str = SECRET) -> dict[str, str]:
+    return {"Cookie": f"{COOKIE}={cookie_value(token, secret)}"}
