@@ -102,7 +102,7 @@ def explain(method: str, url: str, config: Path, cookie: str | None, headers: tu
 @main.command()
 def schema() -> None:
     """Print the JSON Schema of the configuration, for editors."""
-    from gatekeeper.config.schema import json_schema
+    from gatekeeper.config.json_schema import json_schema
 
     click.echo(json.dumps(json_schema(), indent=2))
 

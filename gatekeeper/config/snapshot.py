@@ -4,7 +4,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from gatekeeper.config.load import rules_of
+from gatekeeper.config.rules import rules_of
 from gatekeeper.config.schema import Settings
 from gatekeeper.core.cookies import CookieNames, Keys, cookie_names
 from gatekeeper.core.decide import Policy

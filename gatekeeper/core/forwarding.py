@@ -6,7 +6,9 @@ are taken from `X-Forwarded-Proto` and `X-Forwarded-Host`.  The app gets exactly
 (Better Auth believes no list), and the chain in `Forwarded` (RFC 7239).
 """
 
+import re
 from collections.abc import Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import msgspec
@@ -18,6 +20,9 @@ UNIX_PEER = "unix"
 
 _MEMO_LIMIT = 4096
 _MAX_HOPS = 32
+_MAX_ADDRESS = 45
+_MEMO_HOST_LENGTH = 255
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 class Forwarding(msgspec.Struct, frozen=True):
@@ -86,15 +91,18 @@ def read_forwarding(
     peer: str, scheme: str, host: str, given: ForwardingHeaders | None, trusted: TrustedProxies
 ) -> Forwarding:
     """What holds for a request from `peer` (an address, or UNIX_PEER) that came by `scheme` with this Host."""
+    if ":" in peer:
+        peer = _canonical(peer.partition("%")[0]) or peer
     if given is None or not trusted.any or not trusted.trusts(peer):
         return Forwarding(peer, scheme, host)
     client, hops = _walk(peer, given.forwarded_for, trusted)
     proto = (given.proto or "").strip().lower()
     sent_host = (given.host or "").strip()
+    is_one_host = 0 < len(sent_host) <= _MEMO_HOST_LENGTH and "," not in sent_host
     return Forwarding(
         client_address=client,
         scheme=proto if proto in ("http", "https") else scheme,
-        host=sent_host if sent_host and is_valid_host(sent_host) else host,
+        host=sent_host if is_one_host and _is_valid_host(sent_host) else host,
         hops=hops,
         request_id=given.request_id if given.request_id and is_request_id(given.request_id) else None,
     )
@@ -107,9 +115,13 @@ def is_request_id(text: str) -> bool:
 
 def forwarding_lines(forwarding: Forwarding) -> bytes:
     """The forwarding header lines for the upstream, without the request id."""
-    scheme, host, client = forwarding.scheme, forwarding.host, forwarding.client_address
+    lines = _lines if len(forwarding.host) <= _MEMO_HOST_LENGTH else _make_lines
+    return lines(forwarding.client_address, forwarding.scheme, forwarding.host, forwarding.hops)
+
+
+def _make_lines(client: str, scheme: str, host: str, hops: tuple[str, ...]) -> bytes:
     elements = [f"for={_node(client)};host={_quoted(host)};proto={scheme}"]
-    elements += [f"for={_node(hop)}" for hop in forwarding.hops]
+    elements += [f"for={_node(hop)}" for hop in hops]
     lines = [] if client == UNIX_PEER else [f"X-Forwarded-For: {client}"]
     lines += [
         f"X-Forwarded-Proto: {scheme}",
@@ -120,18 +132,33 @@ def forwarding_lines(forwarding: Forwarding) -> bytes:
     return "".join(line + "\r\n" for line in lines).encode("ascii")
 
 
+_lines = lru_cache(maxsize=1024)(_make_lines)
+_is_valid_host = lru_cache(maxsize=1024)(is_valid_host)
+
+
 def _walk(peer: str, forwarded_for: str | None, trusted: TrustedProxies) -> tuple[str, tuple[str, ...]]:
     """The first untrusted address from the right, and the trusted ones that follow it, `peer` last."""
     hops = [peer]
     for text in reversed((forwarded_for or "").split(",")[-_MAX_HOPS:]):
-        address = parse_address(text.strip())
+        address = _canonical(text.strip())
         if address is None:
             break
-        if not trusted.trusts(str(address)):
-            return str(address), tuple(reversed(hops))
-        hops.append(str(address))
+        if not trusted.trusts(address):
+            return address, tuple(reversed(hops))
+        hops.append(address)
     client = hops.pop()
     return client, tuple(reversed(hops))
+
+
+def _canonical(text: str) -> str | None:
+    """The one spelling of an address, or None for what is none."""
+    return _canonical_text(text) if len(text) <= _MAX_ADDRESS else None
+
+
+@lru_cache(maxsize=4096)
+def _canonical_text(text: str) -> str | None:
+    address = parse_address(text)
+    return None if address is None else str(address)
 
 
 def _node(address: str) -> str:
@@ -142,7 +169,8 @@ def _node(address: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    return f'"{text}"' if any(c in ':[]"' for c in text) else text
+    """A value as in RFC 7239 §4: what is no token in quotes.  A host may hold `,`, `;` and `=`, but no quote."""
+    return text if _TOKEN.fullmatch(text) else f'"{text}"'
 
 
 def _port(scheme: str, host: str) -> str:

@@ -13,8 +13,9 @@ kept, on any rule:
 The parser in front guarantees that names are tokens and that values hold no control bytes.
 """
 
+import re
 from collections.abc import Callable, Sequence
-from enum import IntEnum
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -29,6 +30,8 @@ Framing = Literal["none", "chunked"] | int
 """How a body is delimited: not there, chunked, or of a known length in bytes."""
 
 _MEMO_LIMIT = 2048
+_MEMO_NAME_LENGTH = 64
+_MAX_HOST = 261  # a DNS name, a colon and a port
 _MAX_LENGTH_DIGITS = 18
 
 
@@ -59,15 +62,13 @@ def read_head(headers: RawHeaders, *, http_1_0: bool = False) -> ClientHead | Re
     """The client's head, or why it is refused: BAD_HOST, BAD_FRAMING, BAD_HEADER."""
     head = _Reader()
     kept = head.kept
-    known = _kinds
+    known = _known_readers
     for field in headers:
-        kind = known.get(field[0])
-        if kind is None:
-            kind = _kind_of(field[0])
-        if kind is _Kind.KEEP:
+        read = known.get(field[0]) or _reader_of(field[0])
+        if read is _keep:
             kept.append(field)
-        elif kind is not _Kind.DROP:
-            _READERS[kind](head, field)
+        elif read is not _drop:
+            read(head, field)
     return head.finish(http_1_0=http_1_0)
 
 
@@ -106,7 +107,7 @@ class UpstreamHead(msgspec.Struct):
     """An upstream's response header fields, judged.  `kept` holds no hop-by-hop and no framing fields.
 
     `framing` says how the body is delimited, "close" for by the end of the connection.  Without a body it may still
-    hold the length that a GET would have had.
+    hold the length that a GET would have had.  `closes` and `keep_alive` are what the upstream says of its connection.
     """
 
     kept: list[tuple[bytes, bytes]]
@@ -114,6 +115,8 @@ class UpstreamHead(msgspec.Struct):
     framing: Framing | Literal["close"] = "close"
     cache_control: bytes | None = None
     has_set_cookie: bool = False
+    closes: bool = False
+    keep_alive: bytes | None = None
 
 
 def read_response(headers: RawHeaders, *, status: int, method: str) -> UpstreamHead | None:
@@ -123,9 +126,14 @@ def read_response(headers: RawHeaders, *, status: int, method: str) -> UpstreamH
     codings: list[bytes] = []
     named: list[bytes] = []
     result = UpstreamHead(kept)
+    known = _known_names
     for field in headers:
-        name = field[0].lower()
-        if name == b"content-length":
+        name = known.get(field[0])
+        if name is None:
+            name = _name_of(field[0])
+        if name == b"":
+            kept.append(field)
+        elif name == b"content-length":
             lengths.append(field[1])
         elif name == b"transfer-encoding":
             codings.append(field[1])
@@ -134,9 +142,11 @@ def read_response(headers: RawHeaders, *, status: int, method: str) -> UpstreamH
         elif name == b"cache-control":
             previous = result.cache_control
             result.cache_control = field[1] if previous is None else previous + b", " + field[1]
-        elif name not in _RESPONSE_HOP_BY_HOP:
-            result.has_set_cookie = result.has_set_cookie or name == b"set-cookie"
+        elif name == b"set-cookie":
+            result.has_set_cookie = True
             kept.append(field)
+        elif name == b"keep-alive":
+            result.keep_alive = field[1]
     framing = _framing(lengths, codings)
     if framing is None:
         return None
@@ -145,9 +155,11 @@ def read_response(headers: RawHeaders, *, status: int, method: str) -> UpstreamH
         result.framing = "close" if framing == "none" else framing
     else:
         result.framing = framing if isinstance(framing, int) and status >= 200 and status != 204 else "none"
-    dropped = {name for name in named if name and name not in _RESPONSE_END_TO_END}
-    if dropped:
-        result.kept = [field for field in kept if field[0].lower() not in dropped]
+    if named:
+        result.closes = b"close" in named
+        dropped = {name for name in named if name not in _RESPONSE_END_TO_END}
+        if dropped:
+            result.kept = [field for field in kept if field[0].lower() not in dropped]
     return result
 
 
@@ -198,40 +210,19 @@ def cache_control_for(given: bytes | None, *, protected: bool, sets_cookie: bool
         return b"private, no-store"
     if not protected:
         return given
-    if given is None:
+    if not given:
         return b"private, no-store"
-    parts = [part.strip() for part in given.split(b",")]
-    names = [part.partition(b"=")[0].strip().lower() for part in parts]
-    if b"public" not in names and (b"private" in names or b"no-store" in names):
+    directives = [directive.strip() for directive in _DIRECTIVE.findall(given)]
+    bare = {directive.lower() for directive in directives}
+    names = [directive.partition(b"=")[0].rstrip().lower() for directive in directives]
+    if b"public" not in names and (b"private" in bare or b"no-store" in bare):  # `private="x"` hides the field x alone
         return given
-    kept = [part for part, name in zip(parts, names, strict=True) if name not in _SHARED_CACHE_DIRECTIVES]
+    kept = [part for part, name in zip(directives, names, strict=True) if name not in _SHARED_CACHE_DIRECTIVES]
     return b", ".join([b"private", *kept])
 
 
+_DIRECTIVE = re.compile(rb'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')
 _SHARED_CACHE_DIRECTIVES = (b"public", b"private", b"s-maxage", b"")
-
-
-class _Kind(IntEnum):
-    KEEP = 0
-    DROP = 1
-    HOST = 2
-    CONTENT_LENGTH = 3
-    TRANSFER_ENCODING = 4
-    CONNECTION = 5
-    COOKIE = 6
-    UPGRADE = 7
-    EXPECT = 8
-    FORWARDED_FOR = 9
-    FORWARDED_PROTO = 10
-    FORWARDED_HOST = 11
-    REQUEST_ID = 12
-    ACCEPT = 13
-    AUTHORIZATION = 14
-    ORIGIN = 15
-    REFERER = 16
-    SEC_FETCH_MODE = 17
-    SEC_FETCH_SITE = 18
-    REQUEST_METHOD = 19
 
 
 class _Reader(ClientHead):
@@ -239,26 +230,31 @@ class _Reader(ClientHead):
 
     lengths: list[bytes] = []
     codings: list[bytes] = []
-    hosts: int = 0
+    hosts: list[bytes] = []
     named: list[bytes] = []
+    upgrades: list[bytes] = []
 
     def finish(self, *, http_1_0: bool) -> ClientHead | Reason:
-        if self.hosts != 1 and not (http_1_0 and self.hosts == 0):
-            return Reason.BAD_HOST
-        if self.hosts and not is_valid_host(self.host):
+        if self.hosts:
+            host = _read_host(self.hosts[0]) if len(self.hosts[0]) <= _MAX_HOST else None
+            if host is None or len(self.hosts) > 1:
+                return Reason.BAD_HOST
+            self.host = host
+        elif not http_1_0:
             return Reason.BAD_HOST
         if self.lengths or self.codings:
             framing = _framing(self.lengths, self.codings)
             if framing is None or (http_1_0 and self.codings):
                 return Reason.BAD_FRAMING
             self.framing = framing
-        if self.named:
-            self._drop_named()
+        if self.named and self.named != _KEEP_ALIVE:
+            self._read_connection(http_1_0=http_1_0)
         return self
 
-    def _drop_named(self) -> None:
+    def _read_connection(self, *, http_1_0: bool) -> None:
         names = {token.strip().lower() for value in self.named for token in value.split(b",")}
-        self.wants_websocket = self.wants_websocket and b"upgrade" in names
+        if b"upgrade" in names and not http_1_0 and len(self.upgrades) == 1:  # RFC 9110 §7.8: never in HTTP/1.0
+            self.wants_websocket = self.upgrades[0].strip().lower() == b"websocket"
         dropped = names - _END_TO_END - _USUAL_CONNECTION
         if dropped:
             self.kept = [field for field in self.kept if field[0].lower() not in dropped]
@@ -276,9 +272,18 @@ def _framing(lengths: list[bytes], codings: list[bytes]) -> Framing | None:
     return int(text)
 
 
-def _read_host(head: _Reader, field: tuple[bytes, bytes]) -> None:
-    head.hosts += 1
-    head.host = field[1].decode("latin-1")
+@lru_cache(maxsize=1024)
+def _read_host(value: bytes) -> str | None:
+    host = value.decode("latin-1")
+    return host if is_valid_host(host) else None
+
+
+def _keep(head: _Reader, field: tuple[bytes, bytes]) -> None:
+    head.kept.append(field)
+
+
+def _drop(head: _Reader, field: tuple[bytes, bytes]) -> None:
+    pass
 
 
 def _read_cookie(head: _Reader, field: tuple[bytes, bytes]) -> None:
@@ -286,15 +291,11 @@ def _read_cookie(head: _Reader, field: tuple[bytes, bytes]) -> None:
     head.cookie = value if head.cookie is None else f"{head.cookie}; {value}"
 
 
-def _read_upgrade(head: _Reader, field: tuple[bytes, bytes]) -> None:
-    head.wants_websocket = field[1].strip().lower() == b"websocket"
-
-
 def _read_expect(head: _Reader, field: tuple[bytes, bytes]) -> None:
     head.expects_continue = field[1].strip().lower() == b"100-continue"
 
 
-def _reads(attribute: str) -> "Callable[[_Reader, tuple[bytes, bytes]], None]":
+def _reads(attribute: str) -> Callable[[_Reader, tuple[bytes, bytes]], None]:
     """A reader that keeps the field and notes its first value."""
 
     def read(head: _Reader, field: tuple[bytes, bytes]) -> None:
@@ -305,7 +306,7 @@ def _reads(attribute: str) -> "Callable[[_Reader, tuple[bytes, bytes]], None]":
     return read
 
 
-def _reads_forwarding(attribute: str) -> "Callable[[_Reader, tuple[bytes, bytes]], None]":
+def _reads_forwarding(attribute: str) -> Callable[[_Reader, tuple[bytes, bytes]], None]:
     """A reader of a forwarding header: several lines count as one list; nothing is kept."""
 
     def read(head: _Reader, field: tuple[bytes, bytes]) -> None:
@@ -317,46 +318,25 @@ def _reads_forwarding(attribute: str) -> "Callable[[_Reader, tuple[bytes, bytes]
     return read
 
 
-_READERS: dict[_Kind, Callable[[_Reader, tuple[bytes, bytes]], None]] = {
-    _Kind.HOST: _read_host,
-    _Kind.CONTENT_LENGTH: lambda head, field: head.lengths.append(field[1]),
-    _Kind.TRANSFER_ENCODING: lambda head, field: head.codings.append(field[1]),
-    _Kind.CONNECTION: lambda head, field: head.named.append(field[1]),
-    _Kind.COOKIE: _read_cookie,
-    _Kind.UPGRADE: _read_upgrade,
-    _Kind.EXPECT: _read_expect,
-    _Kind.FORWARDED_FOR: _reads_forwarding("forwarded_for"),
-    _Kind.FORWARDED_PROTO: _reads_forwarding("proto"),
-    _Kind.FORWARDED_HOST: _reads_forwarding("host"),
-    _Kind.REQUEST_ID: _reads_forwarding("request_id"),
-    _Kind.ACCEPT: _reads("accept"),
-    _Kind.AUTHORIZATION: _reads("authorization"),
-    _Kind.ORIGIN: _reads("origin"),
-    _Kind.REFERER: _reads("referer"),
-    _Kind.SEC_FETCH_MODE: _reads("sec_fetch_mode"),
-    _Kind.SEC_FETCH_SITE: _reads("sec_fetch_site"),
-    _Kind.REQUEST_METHOD: _reads("access_control_request_method"),
-}
-
-_NAMED_KINDS = {
-    "host": _Kind.HOST,
-    "content-length": _Kind.CONTENT_LENGTH,
-    "transfer-encoding": _Kind.TRANSFER_ENCODING,
-    "connection": _Kind.CONNECTION,
-    "cookie": _Kind.COOKIE,
-    "upgrade": _Kind.UPGRADE,
-    "expect": _Kind.EXPECT,
-    "x-forwarded-for": _Kind.FORWARDED_FOR,
-    "x-forwarded-proto": _Kind.FORWARDED_PROTO,
-    "x-forwarded-host": _Kind.FORWARDED_HOST,
-    "x-request-id": _Kind.REQUEST_ID,
-    "accept": _Kind.ACCEPT,
-    "authorization": _Kind.AUTHORIZATION,
-    "origin": _Kind.ORIGIN,
-    "referer": _Kind.REFERER,
-    "sec-fetch-mode": _Kind.SEC_FETCH_MODE,
-    "sec-fetch-site": _Kind.SEC_FETCH_SITE,
-    "access-control-request-method": _Kind.REQUEST_METHOD,
+_READERS: dict[str, Callable[[_Reader, tuple[bytes, bytes]], None]] = {
+    "host": lambda head, field: head.hosts.append(field[1]),
+    "content-length": lambda head, field: head.lengths.append(field[1]),
+    "transfer-encoding": lambda head, field: head.codings.append(field[1]),
+    "connection": lambda head, field: head.named.append(field[1]),
+    "cookie": _read_cookie,
+    "upgrade": lambda head, field: head.upgrades.append(field[1]),
+    "expect": _read_expect,
+    "x-forwarded-for": _reads_forwarding("forwarded_for"),
+    "x-forwarded-proto": _reads_forwarding("proto"),
+    "x-forwarded-host": _reads_forwarding("host"),
+    "x-request-id": _reads_forwarding("request_id"),
+    "accept": _reads("accept"),
+    "authorization": _reads("authorization"),
+    "origin": _reads("origin"),
+    "referer": _reads("referer"),
+    "sec-fetch-mode": _reads("sec_fetch_mode"),
+    "sec-fetch-site": _reads("sec_fetch_site"),
+    "access-control-request-method": _reads("access_control_request_method"),
 }
 
 _DROPPED = frozenset(
@@ -365,16 +345,21 @@ _DROPPED = frozenset(
         *("keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization", "te", "trailer"),
         "http2-settings",
         # forwarding, and what some frameworks take for it
-        *("forwarded", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip", "cf-connecting-ip"),
-        *("x-original-url", "x-original-uri", "x-original-method", "x-original-host", "x-rewrite-url", "x-http-host"),
-        "x-host",
+        *("forwarded", "x-forwarded", "forwarded-for", "x-real-ip", "x-client-ip", "x-cluster-client-ip"),
+        *("true-client-ip", "cf-connecting-ip", "fastly-client-ip", "x-remote-ip", "x-remote-addr"),
+        *("x-rewrite-url", "x-http-host", "x-host", "x-scheme", "x-url-scheme", "front-end-https"),
         "proxy",  # CGI programs read it as HTTP_PROXY
     }
 )
+_FORWARDING_PREFIXES = ("x-forwarded-", "x-original-")
 _METHOD_OVERRIDES = frozenset({"x-http-method-override", "x-http-method", "x-method-override"})
-_RESPONSE_HOP_BY_HOP = frozenset(
-    {b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"te", b"trailer", b"upgrade", b"http2-settings"}
+_JUDGED_OR_HOP_BY_HOP = frozenset(
+    {
+        *(b"content-length", b"transfer-encoding", b"connection", b"cache-control", b"set-cookie"),
+        *(b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"te", b"trailer", b"upgrade", b"http2-settings"),
+    }
 )
+"""Names in a response that are not simply kept."""
 _END_TO_END = frozenset(
     {
         *(b"host", b"content-length", b"content-type", b"content-encoding", b"cookie", b"authorization", b"origin"),
@@ -383,6 +368,7 @@ _END_TO_END = frozenset(
         *(b"access-control-request-method", b"access-control-request-headers", b"x-request-id"),
     }
 )
+_KEEP_ALIVE = [b"keep-alive"]
 _USUAL_CONNECTION = frozenset({b"keep-alive", b"close", b"upgrade", b"te", b""})
 _RESPONSE_END_TO_END = frozenset(
     {
@@ -393,27 +379,42 @@ _RESPONSE_END_TO_END = frozenset(
     }
 )
 
-_kinds: dict[bytes, _Kind] = {}
+_known_readers: dict[bytes, Callable[[_Reader, tuple[bytes, bytes]], None]] = {}
 
 
-def _kind_of(name: bytes) -> _Kind:
-    """The kind of a header name, kept for the next time: names are few, and folding costs."""
-    kind = _classify(name)
-    if len(_kinds) >= _MEMO_LIMIT:
-        _kinds.clear()
-    _kinds[name] = kind
-    return kind
+def _reader_of(name: bytes) -> Callable[[_Reader, tuple[bytes, bytes]], None]:
+    """What is done with fields of this name, kept for the next time: names are few, and folding costs."""
+    reader = _choose_reader(name)
+    if len(name) <= _MEMO_NAME_LENGTH:
+        if len(_known_readers) >= _MEMO_LIMIT:
+            _known_readers.clear()
+        _known_readers[name] = reader
+    return reader
 
 
-def _classify(name: bytes) -> _Kind:
+def _choose_reader(name: bytes) -> Callable[[_Reader, tuple[bytes, bytes]], None]:
     folded = fold_name(name)
     if is_reserved(folded):
-        return _Kind.DROP
-    kind = _NAMED_KINDS.get(name.decode("latin-1").lower())
-    if kind is not None:
-        return kind
-    if folded in _NAMED_KINDS and folded != name.decode("latin-1").lower():
-        return _Kind.DROP  # another spelling of a name that we judge: `X_Forwarded_For`, `Content_Length`
-    if folded in _DROPPED or folded.startswith("x-forwarded-"):
-        return _Kind.DROP
-    return _Kind.KEEP
+        return _drop
+    reader = _READERS.get(name.decode("latin-1").lower())
+    if reader is not None:
+        return reader
+    # another spelling of a name that we judge (`X_Forwarded_For`, `Content_Length`) does not exist either
+    if folded in _READERS or folded in _DROPPED or folded.startswith(_FORWARDING_PREFIXES):
+        return _drop
+    return _keep
+
+
+_known_names: dict[bytes, bytes] = {}
+
+
+def _name_of(name: bytes) -> bytes:
+    """A response field's name in lower case where it matters, b"" where the field is simply kept; remembered."""
+    lowered = name.lower()
+    if lowered not in _JUDGED_OR_HOP_BY_HOP:
+        lowered = b""
+    if len(name) <= _MEMO_NAME_LENGTH:
+        if len(_known_names) >= _MEMO_LIMIT:
+            _known_names.clear()
+        _known_names[name] = lowered
+    return lowered

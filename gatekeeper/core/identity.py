@@ -18,6 +18,7 @@ VALUE_LIMIT = 1024
 TOTAL_LIMIT = 4096
 """Bytes of all identity header lines together, the assertion not counted."""
 
+_MEMO_LIMIT = 4096
 _NAMESPACES = ("x-auth-", "x-middleware-")
 _PRINTABLE = "".join(chr(c) for c in range(0x20, 0x7F) if chr(c) != "%")
 _OTHER = re.compile(r"[^a-z0-9]")
@@ -38,9 +39,9 @@ def identity_headers(identity: Identity) -> dict[str, str]:
     headers = {"X-Auth-Status": identity.status.value}
     if identity.status is not AuthStatus.AUTHENTICATED or identity.record is None:
         return headers
-    size = 0
+    size = sum(len(name) + len(value) + 4 for name, value in headers.items())
     for name, value in _values(identity.record):
-        if value is None or len(value) > VALUE_LIMIT:
+        if not value or len(value) > VALUE_LIMIT:
             continue
         size += len(name) + len(value) + 4
         if size <= TOTAL_LIMIT:
@@ -49,7 +50,25 @@ def identity_headers(identity: Identity) -> dict[str, str]:
 
 
 def identity_lines(identity: Identity) -> bytes:
-    """The identity header lines for the upstream."""
+    """The identity header lines for the upstream, remembered for each record: one session asks again and again."""
+    record = identity.record
+    if record is None or identity.status is not AuthStatus.AUTHENTICATED:
+        return _STATUS_LINES[identity.status]
+    known = _known_lines.get(id(record))
+    if known is not None:
+        return known[1]
+    if len(_known_lines) >= _MEMO_LIMIT:
+        _known_lines.clear()
+    lines = _make_lines(identity)
+    _known_lines[id(record)] = (record, lines)  # the record is held, so that its id stays its own
+    return lines
+
+
+_STATUS_LINES = {status: f"X-Auth-Status: {status.value}\r\n".encode() for status in AuthStatus}
+_known_lines: dict[int, tuple[SessionRecord, bytes]] = {}
+
+
+def _make_lines(identity: Identity) -> bytes:
     return "".join(f"{name}: {value}\r\n" for name, value in identity_headers(identity).items()).encode("ascii")
 
 
@@ -59,7 +78,9 @@ def session_digest(token: str) -> str:
 
 
 def encode_value(text: str) -> str:
-    """A header value for any text: printable ASCII as it is, everything else percent-encoded UTF-8."""
+    """A header value for any text: printable ASCII as it is, everything else percent-encoded UTF-8, and blanks at the
+    ends too, which readers take off.
+    """
     encoded = quote(text, safe=_PRINTABLE, errors="replace")
     stripped = encoded.strip(" ")
     if len(stripped) == len(encoded):
@@ -68,18 +89,18 @@ def encode_value(text: str) -> str:
     return "%20" * leading + stripped + "%20" * (len(encoded) - leading - len(stripped))
 
 
-def _values(record: SessionRecord) -> list[tuple[str, str | None]]:
+def _values(record: SessionRecord) -> list[tuple[str, str]]:
     """Name and value in the order of importance: when the total limit is reached, the later ones are left out."""
     user, session = record.user, record.session
     return [
         ("X-Auth-User-Id", encode_value(user.id)),
-        ("X-Auth-Email", encode_value(_email(user.email)) if user.email_verified else None),
+        ("X-Auth-Email", encode_value(_email(user.email)) if user.email_verified else ""),
         ("X-Auth-Email-Verified", "true" if user.email_verified else "false"),
         ("X-Auth-Session-Id", session_digest(session.token)),
-        ("X-Auth-Name", _cut(encode_value(user.name)) or None),
-        ("X-Auth-Roles", _roles(record) or None),
-        ("X-Auth-Organization-Id", _optional(session.active_organization_id)),
-        ("X-Auth-Impersonated-By", _optional(session.impersonated_by)),
+        ("X-Auth-Impersonated-By", encode_value(session.impersonated_by or "")),
+        ("X-Auth-Organization-Id", encode_value(session.active_organization_id or "")),
+        ("X-Auth-Roles", _roles(record)),
+        ("X-Auth-Name", _cut(encode_value(user.name))),
     ]
 
 
@@ -88,16 +109,13 @@ def _email(email: str) -> str:
     return email if domain is None else f"{email.partition('@')[0]}@{domain}"
 
 
-def _optional(text: str | None) -> str | None:
-    return encode_value(text) if text else None
-
-
 def _roles(record: SessionRecord) -> str:
-    """The roles in alphabetical order, as many as fit; one that is not printable ASCII is left out."""
+    """The roles in alphabetical order, as many as fit; one with a control character is left out."""
     text = ""
     for role in sorted(roles_of(record.user)):
-        if role.isascii() and role.isprintable() and len(text) + len(role) + 1 <= VALUE_LIMIT:
-            text += f",{role}" if text else role
+        longer = f"{text},{encode_value(role)}" if text else encode_value(role)
+        if role.isprintable() and len(longer) <= VALUE_LIMIT:
+            text = longer
     return text
 
 

@@ -61,7 +61,7 @@ async def run_demo(
 
     If `listen_port` is taken, the next free one is used.  Raises ListenError if there is none.
     """
-    output = output or sys.stdout
+    out: TextIO = sys.stdout if output is None else output
     stop = stop or asyncio.Event()
     with tempfile.TemporaryDirectory(prefix="gatekeeper-demo-") as name, _stopped_by_signals(stop):
         folder = Path(name)
@@ -78,10 +78,10 @@ async def run_demo(
                 address = gate.addresses[0]
                 jar = folder / "ada.cookies"
                 _write_cookie_jar(jar, address, database, keys, now_ms)
-                output.write(guide(address, jar, config, Paint(wants_color(output, os.environ))))
-                output.flush()
+                out.write(guide(address, jar, config, Paint(wants_color(out, os.environ))))
+                out.flush()
                 await stop.wait()
-    output.write("\nStopped. The demo's files are removed.\n")
+    out.write("\nStopped. The demo's files are removed.\n")
 
 
 def config_text(host: str, port: int, upstream: str, secret: str, database: Path) -> str:

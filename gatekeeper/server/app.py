@@ -3,9 +3,11 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
+
+from msgspec.structs import asdict
 
 from gatekeeper.config.schema import Settings, Upstream
 from gatekeeper.config.snapshot import compile_settings
@@ -42,7 +44,7 @@ class Served:
 
 
 @asynccontextmanager
-async def open_gate(settings: Settings) -> AsyncIterator[Gate]:
+async def open_gate(settings: Settings) -> AsyncGenerator[Gate]:
     """A gate without a listener, closed with the block."""
     runtime = _build_runtime(settings, asyncio.get_running_loop())
     try:
@@ -54,7 +56,7 @@ async def open_gate(settings: Settings) -> AsyncIterator[Gate]:
 
 
 @asynccontextmanager
-async def serve(settings: Settings) -> AsyncIterator[Served]:
+async def serve(settings: Settings) -> AsyncGenerator[Served]:
     """Serve until the block ends; then finish the requests in flight and close everything.
 
     The store may be missing: it is tried and logged, and requests that need it get 503 until it is there.  Raises
@@ -96,9 +98,9 @@ def now_ms() -> int:
 def _build_runtime(settings: Settings, loop: asyncio.AbstractEventLoop) -> Runtime:
     store = open_store(
         url=settings.store.url,
-        tables=settings.store.tables,
-        columns=settings.store.columns,
-        fields=settings.store.fields,
+        tables=asdict(settings.store.tables),
+        columns=asdict(settings.store.columns),
+        fields=asdict(settings.store.fields),
         pool=settings.store.pool,
     )
     memory = settings.session.memory_cache

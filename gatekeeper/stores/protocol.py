@@ -21,6 +21,10 @@ class SessionStore(Protocol):
         """
         ...
 
+    async def check(self) -> None:
+        """Raise StoreUnavailable as a read would, without a token."""
+        ...
+
     async def close(self) -> None:
         """Close every connection.  Safe to call twice."""
         ...

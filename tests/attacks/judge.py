@@ -265,8 +265,8 @@ CHECKS = {
     "must_not_reach_upstream": lambda w, o, f, r: not o.upstream,
     "upstream_request_count": lambda w, o, f, r: _count(w, len(o.upstream)),
     "upstream_must_not_see_path": lambda w, o, f, r: not any(reads_as(u.target, r, tuple(w)) for u in o.upstream),
-    "upstream_must_not_see_header": lambda w, o, f, r: not any(
-        fold(name) in [fold(x) for x in w] for u in o.upstream for name, _ in u.headers
+    "upstream_must_not_see_header": lambda w, o, f, r: (
+        not any(fold(name) in [fold(x) for x in w] for u in o.upstream for name, _ in u.headers)
     ),
     "upstream_must_not_see_text": lambda w, o, f, r: not any(text in _upstream_text(o) for text in w),
     "upstream_header_equals": lambda w, o, f, r: (
@@ -279,8 +279,8 @@ CHECKS = {
     "upstream_host_in": lambda w, o, f, r: _all_in(
         [v for u in o.upstream for v in u.values("host")], [f.fill(x) for x in w]
     ),
-    "upstream_jwt_sane": lambda w, o, f, r: not any(
-        re.fullmatch(r"[\w-]+\.[\w-]+\.", value) for u in o.upstream for _, value in u.headers
+    "upstream_jwt_sane": lambda w, o, f, r: (
+        not any(re.fullmatch(r"[\w-]+\.[\w-]+\.", value) for u in o.upstream for _, value in u.headers)
     ),
     "redirect_to_prefix": lambda w, o, f, r: (
         o.first is not None

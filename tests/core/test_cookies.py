@@ -154,7 +154,8 @@ def test_find_cookie_agrees_with_a_naive_reader(header):
         pytest.param(" d.0 = a ;d.1=b", "ab", id="blanks"),
         pytest.param("d.0=a; d.01=b; d.+1=c; d.1x=d; d.=e; d.1.2=f; d.-1=g", "a", id="odd-numbers-are-other-cookies"),
         pytest.param("d.0=a; d.\u00b2=b", "a", id="digits-beyond-ascii"),
-        pytest.param("d.0=a; d.1", "a", id="chunk-without-equals"),
+        pytest.param("d.0=a; d.0", "a", id="chunk-without-equals"),
+        pytest.param("d.0", None, id="lone-chunk-without-equals"),
         pytest.param("d.0=a; dx1=b; xd.1=c; e.1=d; d=", "a", id="alike-names"),
         pytest.param("d.0=a; d.999999999999999=b", "ab", id="fifteen-digits"),
         pytest.param("d.0=a; d.1000000000000000=b", "a", id="sixteen-digits"),
@@ -272,6 +273,7 @@ def test_the_signer_keeps_the_promises_of_itsdangerous():
     assert signer.unsign(signer.sign("tok.en")) == b"tok.en"
     assert signer.unsign(Keys(["old"])._signer.sign(b"tok.en")) == b"tok.en"
     assert signer.validate(PLAIN) is False
+    assert signer.validate(signer.sign("x") + b"\n") is False
     assert signer.derive_key() == b"new"
     assert signer.validate("no separator") is False
     with pytest.raises(itsdangerous.BadSignature):
@@ -489,6 +491,7 @@ def test_dedupe_cookie_returns_the_same_object(header):
     [
         pytest.param("p.session_token=1", "", id="nothing-left"),
         pytest.param("p.session_token=1; p.session_data=2; p.dont_remember=3", "", id="all-three"),
+        pytest.param("p.session_token=1=2; a=b=c", "a=b=c", id="equals-in-values"),
         pytest.param("p.session_token=1;", "", id="only-a-semicolon-left"),
         pytest.param("p.session_token=1; ; \t;", "", id="only-blanks-left"),
         pytest.param("p.session_token=1; a=b", "a=b", id="first"),

@@ -950,3 +950,16 @@ def test_jwe_parts_are_authenticated():
         [head, "", iv, text, "A"],
     ):
         assert judge(".".join(parts), "jwe") is BAD_SIGNATURE
+
+
+# --- records -------------------------------------------------------------------------------------------------------
+
+
+def test_faults_are_named_after_themselves():
+    assert [fault.value for fault in SessionDataFault] == [fault.name.lower() for fault in SessionDataFault]
+
+
+def test_a_decoded_cookie_does_not_change():
+    cookie = judge(make("compact", payload()), "compact")
+    with pytest.raises(AttributeError):
+        cookie.updated_at_ms = 0

@@ -1,0 +1,77 @@
+"""Settings whose feature has not landed yet: one table, which shrinks.
+
+Every setting of the contract is parsed and validated.  One that asks for something that is not there yet is refused,
+so that nobody believes to have it; off, empty and the default are accepted.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from gatekeeper.config.schema import Admin, Assertion, Limits, Log, Settings, Timeouts
+
+_DEFAULTS: dict[str, Any] = {
+    "tls": None,
+    "workers": 1,
+    "accounts.enabled": False,
+    "accounts.sign_up": False,
+    "accounts.smtp": None,
+    "branding.name": None,
+    "branding.logo": None,
+    "branding.accent": None,
+    "session.extend": "app",
+    "session.serve_get_session": False,
+    "session.bearer": "none",
+    "session.stale_if_error": 0,
+    "store.secondary": None,
+    "keep_fragment": False,
+    "identity.headers": "gatekeeper",
+    "identity.rename": {},
+    "identity.assertion.keys": None,
+    "identity.assertion.algorithm": Assertion().algorithm,
+    "identity.assertion.ttl": Assertion().ttl,
+    "forward_auth.envoy_grpc": None,
+    "limits.connections": Limits().connections,
+    "limits.per_address": Limits().per_address,
+    "limits.sign_in_attempts": Limits().sign_in_attempts,
+    "timeouts.headers": Timeouts().headers,
+    "timeouts.body_idle": Timeouts().body_idle,
+    "timeouts.drain": Timeouts().drain,
+    "timeouts.drain_delay": Timeouts().drain_delay,
+    "admin.listen": Admin().listen,
+    "admin.token": None,
+    "log.format": Log().format,
+    "log.file": None,
+}
+
+
+def unavailable(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Path and message of each setting that asks for what is not there yet."""
+    for path, default in _DEFAULTS.items():
+        value = _value_at(settings, path)
+        is_off = value is None or value is False or value in ("", (), {})
+        if value != default and not is_off:
+            yield path, "this is not available yet"
+    yield from _special_cases(settings)
+
+
+def _special_cases(settings: Settings) -> Iterator[tuple[str, str]]:
+    if settings.listen.startswith("unix:"):
+        yield "listen", "Unix sockets are not available yet"
+    if not settings.store.url.startswith("sqlite:"):
+        yield "store.url", f"{settings.store.url.partition(':')[0]} stores are not available yet; sqlite:///… is"
+    upstreams = {"upstream": settings.upstream} | {f"upstreams.{n}": u for n, u in settings.upstreams.items()}
+    for path, upstream in upstreams.items():
+        if not upstream.url.startswith("http://"):
+            yield f"{path}.url", "only http:// upstreams are available yet"
+        if upstream.tls is not None:
+            yield f"{path}.tls", "this is not available yet"
+    for index, rule in enumerate(settings.protect):
+        if rule.require.organizations:
+            yield f"protect[{index}].require.organizations", "this is not available yet"
+
+
+def _value_at(settings: Settings, path: str) -> Any:
+    value: Any = settings
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value

@@ -1,0 +1,141 @@
+"""A configuration file to settings, or every problem in it at once."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from gatekeeper.config.available import unavailable
+from gatekeeper.config.checks import findings
+from gatekeeper.config.decode import Decoder
+from gatekeeper.config.problems import ConfigError, Problem
+from gatekeeper.config.schema import Secret, Settings, Store, Upstream
+from gatekeeper.config.tree import Entry, MappingNode, Node, Place, Scalar, SequenceNode, TreeReader
+
+__all__ = ["ConfigError", "Problem", "load_file", "load_text"]
+
+_SQLITE = "sqlite:///"
+
+
+def load_file(path: Path, environ: Mapping[str, str]) -> Settings:
+    """The settings in this file.  Raises ConfigError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError([Problem(str(path), "", 1, 1, f"cannot read it: {error.strerror}")]) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError([Problem(str(path), "", 1, 1, "it is not UTF-8 text")]) from error
+    return load_text(text, source=str(path), base_dir=path.parent, environ=environ)
+
+
+def load_text(text: str, *, source: str, base_dir: Path, environ: Mapping[str, str]) -> Settings:
+    """The settings in this text.  `source` is how problems call it; relative paths count from `base_dir`.
+
+    Raises ConfigError with every problem.
+    """
+    reader = TreeReader(source, environ)
+    tree = reader.read(text)
+    if tree is None:
+        raise ConfigError(reader.problems)
+    decoder = Decoder(source, base_dir)
+    settings = _decode(decoder, tree, reader.problems)
+    problems = reader.problems + decoder.problems
+    if settings is not None:
+        problems += _findings(decoder, settings, source)
+    if settings is None or problems:
+        raise ConfigError([_as_written(problem, decoder.places) for problem in problems])
+    return msgspec.structs.replace(settings, store=_resolve_store(settings.store, base_dir))
+
+
+_FALLBACKS = {
+    "upstream": Upstream("http://127.0.0.1:9"),
+    "secrets": (Secret(1, "stands in for what could not be read"),),
+    "store": Store(f"{_SQLITE}auth.db"),
+}
+"""What stands in for required settings that could not be read, so that the rest is checked all the same."""
+
+
+def _decode(decoder: Decoder, tree: Node, earlier: list[Problem]) -> Settings | None:
+    """The settings, with fallbacks where something required could not be read: that is a problem of the decoder."""
+    if not isinstance(tree, MappingNode):
+        decoder.complain(tree.place, "", "expected settings, one a line: `upstream: http://127.0.0.1:3000`")
+        return None
+    unreadable = {problem.path for problem in earlier}
+    tree = _with_secret_list(decoder, tree, unreadable)
+    settings: Settings = decoder.decode_struct(Settings, tree, "", _FALLBACKS)
+    decoder.problems = [problem for problem in decoder.problems if not _is_echo(problem, unreadable)]
+    return settings
+
+
+def _findings(decoder: Decoder, settings: Settings, source: str) -> list[Problem]:
+    """What the checks find, but for what speaks of a fallback."""
+    problems: list[Problem] = []
+    for found, message in (*findings(settings), *unavailable(settings)):
+        name = re.split(r"[.\[]", found, maxsplit=1)[0]
+        if getattr(settings, name) is _FALLBACKS.get(name, decoder):
+            continue
+        path = _path_in_file(decoder, found)
+        place = _place_of(decoder.places, path)
+        problems.append(Problem(source, path, place.line, place.column, message))
+    return problems
+
+
+def _path_in_file(decoder: Decoder, path: str) -> str:
+    """The path with a list's index as it is in the file, where items before it could not be read."""
+    match = re.match(r"(\w+(?:\.\w+)*)\[(\d+)\]", path)
+    if match is None or match[1] not in decoder.kept:
+        return path
+    return f"{match[1]}[{decoder.kept[match[1]][int(match[2])]}]{path[match.end() :]}"
+
+
+def _is_echo(problem: Problem, unreadable: set[str]) -> bool:
+    """Whether this says that something is missing which is there, but could not be read."""
+    name, _, rest = problem.message.partition(" ")
+    if rest != "is missing":
+        return False
+    path = f"{problem.path}.{name}" if problem.path else name
+    return path in unreadable or any(bad.startswith(f"{path}.") for bad in unreadable)
+
+
+def _with_secret_list(decoder: Decoder, tree: MappingNode, unreadable: set[str]) -> MappingNode:
+    """The tree with `secret: x` written as `secrets: [{version: 1, value: x}]`."""
+    single = tree.entries.get("secret")
+    entries = {name: entry for name, entry in tree.entries.items() if name != "secret"}
+    if single is None:
+        if "secrets" not in entries and "secret" not in unreadable:
+            hint = "use the app's own: secret: ${BETTER_AUTH_SECRET}"
+            decoder.complain(tree.place, "", "there is no secret", hint)
+        unreadable.add("secrets")
+    elif "secrets" in entries:
+        decoder.complain(single.place, "secret", "there are both secret and secrets", "keep one of them")
+    else:
+        place = single.node.place
+        version = Entry(place, Scalar("1", "int", place))
+        item = MappingNode({"version": version, "value": single}, place)
+        entries["secrets"] = Entry(single.place, SequenceNode((item,), place))
+    return MappingNode(entries, tree.place)
+
+
+def _place_of(places: Mapping[str, Place], path: str) -> Place:
+    """Where this path stands, or the nearest path around it that the file has."""
+    while path:
+        if path in places:
+            return places[path]
+        cut = max(path.rfind("."), path.rfind("["))
+        path = path[: max(cut, 0)]
+    return places.get("", Place(1, 1))
+
+
+def _as_written(problem: Problem, places: Mapping[str, Place]) -> Problem:
+    """The problem with the path that was written: `secret`, where that stands for `secrets[0].value`."""
+    is_short = places.get("secrets[0]") is not None and places["secrets[0]"] == places.get("secrets[0].version")
+    if is_short and problem.path.startswith("secrets[0]"):
+        return msgspec.structs.replace(problem, path="secret")
+    return problem
+
+
+def _resolve_store(store: Store, base_dir: Path) -> Store:
+    """The store with the path of an SQLite file made absolute."""
+    path = (base_dir / store.url.removeprefix(_SQLITE)).resolve()
+    return msgspec.structs.replace(store, url=f"{_SQLITE}{path}")

@@ -1,0 +1,129 @@
+"""From a stored row to a record: strict, since what cannot be read as a session is none.
+
+A row is a mapping of Better Auth's field names to what the database driver gave.  Dates come as ISO 8601 text (SQLite)
+or as datetime objects; a number is no date, although SQLite would store one.  Ids may be text, UUID or integer and are
+text from here on.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from gatekeeper.core.model import Session, SessionRecord, User
+
+SESSION_FIELDS = ("id", "expiresAt", "token", "createdAt", "updatedAt", "ipAddress", "userAgent", "userId")
+USER_FIELDS = ("id", "name", "email", "emailVerified", "image", "createdAt", "updatedAt")
+OPTIONAL_SESSION_FIELDS = ("impersonatedBy", "activeOrganizationId")
+OPTIONAL_USER_FIELDS = ("role", "banned", "banExpires", "twoFactorEnabled")
+
+_DATE = re.compile(
+    r"(\d{4}-\d{2}-\d{2})[T ](\d{2}:\d{2}:\d{2})(?:[.,](\d{1,9}))?\s?(Z|[+-]\d{2}(?::?\d{2})?)?",
+    re.ASCII | re.IGNORECASE,
+)
+_LIMIT_MS = 8_640_000_000_000_000  # JavaScript's dates end there
+
+
+def record_of(
+    session: Mapping[str, Any],
+    user: Mapping[str, Any],
+    session_extra: Sequence[str] = (),
+    user_extra: Sequence[str] = (),
+) -> SessionRecord | None:
+    """The record that these two rows make, or None.  `*_extra` are the declared further fields."""
+    read_session = _session_of(session, session_extra)
+    read_user = _user_of(user, user_extra)
+    if read_session is None or read_user is None or read_session.user_id != read_user.id:
+        return None
+    return SessionRecord(read_session, read_user)
+
+
+def date_ms(value: object) -> int | None:
+    """Milliseconds since the epoch of a stored date, or None for what is no date.  Without a zone it is UTC."""
+    if isinstance(value, datetime):
+        aware = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
+        return _in_range((aware - _EPOCH) // _MILLISECOND)
+    match = _DATE.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        return None
+    zone = "+00:00" if (match[4] or "Z") in "Zz" else match[4]
+    try:
+        moment = datetime.fromisoformat(f"{match[1]}T{match[2]}{zone}")
+    except ValueError:
+        return None
+    fraction = int((match[3] or "0")[:3].ljust(3, "0"))
+    return _in_range((moment - _EPOCH) // _MILLISECOND + fraction)
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = datetime(1970, 1, 1, 0, 0, 0, 1000, tzinfo=UTC) - _EPOCH
+
+
+def _session_of(row: Mapping[str, Any], extra: Sequence[str]) -> Session | None:
+    expires, created, updated = (date_ms(row.get(name)) for name in ("expiresAt", "createdAt", "updatedAt"))
+    session_id, user_id, token = _id(row.get("id")), _id(row.get("userId")), row.get("token")
+    if expires is None or created is None or updated is None or session_id is None or user_id is None:
+        return None
+    if not isinstance(token, str) or not token:
+        return None
+    return Session(
+        id=session_id,
+        token=token,
+        user_id=user_id,
+        expires_at_ms=expires,
+        created_at_ms=created,
+        updated_at_ms=updated,
+        ip_address=_text(row.get("ipAddress")),
+        user_agent=_text(row.get("userAgent")),
+        impersonated_by=_id(row.get("impersonatedBy")),
+        active_organization_id=_id(row.get("activeOrganizationId")),
+        extra={name: _plain(row.get(name)) for name in extra},
+    )
+
+
+def _user_of(row: Mapping[str, Any], extra: Sequence[str]) -> User | None:
+    created, updated = date_ms(row.get("createdAt")), date_ms(row.get("updatedAt"))
+    user_id, name, email = _id(row.get("id")), _text(row.get("name")), _text(row.get("email"))
+    if created is None or updated is None or user_id is None or name is None or email is None:
+        return None
+    two_factor = row.get("twoFactorEnabled")
+    return User(
+        id=user_id,
+        name=name,
+        email=email,
+        email_verified=_flag(row.get("emailVerified")),
+        image=_text(row.get("image")),
+        created_at_ms=created,
+        updated_at_ms=updated,
+        two_factor_enabled=_flag(two_factor) if "twoFactorEnabled" in row else None,
+        role=_text(row.get("role")),
+        banned=row.get("banned") not in (None, 0, False),
+        ban_expires_ms=date_ms(row.get("banExpires")),
+        extra={field: _plain(row.get(field)) for field in extra},
+    )
+
+
+def _id(value: object) -> str | None:
+    """An id as text; None for none, and for what is no id."""
+    if value is None or isinstance(value, (bool, bytes, float)):
+        return None
+    return str(value) or None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _flag(value: object) -> bool:
+    return value is True or (isinstance(value, int) and value == 1)
+
+
+def _plain(value: object) -> str | int | float | bool | None:
+    """What JSON can say; a date as Better Auth prints it is text already."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return value if value is None or isinstance(value, (str, int, float, bool)) else None
+
+
+def _in_range(ms: int) -> int | None:
+    return ms if -_LIMIT_MS <= ms <= _LIMIT_MS else None

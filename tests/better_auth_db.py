@@ -1,0 +1,77 @@
+"""SQLite files as Better Auth makes them, for tests: its captured DDL, its encodings of values."""
+
+import json
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+DDL: dict[str, str] = json.loads((Path(__file__).parent / "vectors" / "sqlite-ddl.json").read_text())["ddl"]
+
+
+def iso(ms: int) -> str:
+    """A date as Better Auth writes it into SQLite: ISO 8601 with exactly three digits, UTC as Z."""
+    return datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{ms % 1000:03d}Z"
+
+
+def create_database(path: Path, variant: str = "core") -> None:
+    """Make the tables of this variant of the captured DDL."""
+    execute_script(path, DDL[variant])
+
+
+def add_user(
+    path: Path,
+    *,
+    id: str | int,
+    name: str = "Ada Lovelace",
+    email: str = "ada@example.test",
+    email_verified: bool = True,
+    created_at_ms: int = 1_790_000_000_000,
+    **more: Any,
+) -> None:
+    """Insert a user; `more` are further columns by their names."""
+    date = iso(created_at_ms)
+    row = {"id": id, "name": name, "email": email, "emailVerified": int(email_verified), "createdAt": date}
+    insert(path, "user", {**row, "updatedAt": date, **more})
+
+
+def add_session(
+    path: Path,
+    *,
+    user_id: str | int,
+    token: str,
+    expires_at_ms: int,
+    created_at_ms: int,
+    id: str | int | None = None,
+    **more: Any,
+) -> None:
+    """Insert a session; `more` are further columns by their names, and replace the usual values."""
+    date = iso(created_at_ms)
+    row = {
+        "id": f"session-{token}" if id is None else id,
+        "expiresAt": iso(expires_at_ms),
+        "token": token,
+        "createdAt": date,
+        "updatedAt": date,
+        "ipAddress": "",
+        "userAgent": "",
+        "userId": user_id,
+    }
+    insert(path, "session", {**row, **more})
+
+
+def insert(path: Path, table: str, row: dict[str, Any]) -> None:
+    columns = ", ".join(f'"{name}"' for name in row)
+    marks = ", ".join("?" for _ in row)
+    execute(path, f'insert into "{table}" ({columns}) values ({marks})', tuple(row.values()))  # noqa: S608
+
+
+def execute(path: Path, sql: str, values: tuple[Any, ...] = ()) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(sql, values)
+
+
+def execute_script(path: Path, sql: str) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(sql)
