@@ -61,14 +61,10 @@ class ClientHead(msgspec.Struct):
 def read_head(headers: RawHeaders, *, http_1_0: bool = False) -> ClientHead | Reason:
     """The client's head, or why it is refused: BAD_HOST, BAD_FRAMING, BAD_HEADER."""
     head = _Reader()
-    kept = head.kept
     known = _known_readers
     for field in headers:
         read = known.get(field[0]) or _reader_of(field[0])
-        if read is _keep:
-            kept.append(field)
-        elif read is not _drop:
-            read(head, field)
+        read(head, field)
     return head.finish(http_1_0=http_1_0)
 
 
@@ -203,8 +199,8 @@ def client_head(
 def cache_control_for(given: bytes | None, *, protected: bool, sets_cookie: bool) -> bytes | None:
     """The Cache-Control of a response: what the upstream gave, made private where a session stands behind it.
 
-    On protected rules `public` becomes `private`, and a response without any becomes `private, no-store`.  One to
-    which the gate adds a cookie is always `private, no-store`.
+    On protected rules `public` becomes `private`, and a response without any, or with one that breaks RFC 9111,
+    becomes `private, no-store`.  One to which the gate adds a cookie is always `private, no-store`.
     """
     if sets_cookie:
         return b"private, no-store"
@@ -217,11 +213,14 @@ def cache_control_for(given: bytes | None, *, protected: bool, sets_cookie: bool
     names = [directive.partition(b"=")[0].rstrip().lower() for directive in directives]
     if b"public" not in names and (b"private" in bare or b"no-store" in bare):  # `private="x"` hides the field x alone
         return given
+    if not all(_WELL_FORMED.fullmatch(directive) for directive in directives):
+        return b"private, no-store"
     kept = [part for part, name in zip(directives, names, strict=True) if name not in _SHARED_CACHE_DIRECTIVES]
     return b", ".join([b"private", *kept])
 
 
 _DIRECTIVE = re.compile(rb'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')
+_WELL_FORMED = re.compile(rb'[^\s",=]*(?:\s*=\s*(?:[^\s",=]+|"(?:[^"\\]|\\.)*"))?')
 _SHARED_CACHE_DIRECTIVES = (b"public", b"private", b"s-maxage", b"")
 
 

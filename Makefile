@@ -1,0 +1,56 @@
+# What a person does here.  `make help` lists it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SHELL := /bin/bash
+
+.DEFAULT_GOAL := help
+.PHONY: run install test check bench drills clean help lock
+
+run: install  ## Try it: the demo, a sample app behind the gate
+	@$(BIN)/gatekeeper demo
+
+install: $(VENV)/.runtime  ## Set up .venv with .venv/bin/gatekeeper in it
+
+test: $(VENV)/.dev tests/real/node_modules/.ready  ## Set up what tests need, then run them all
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(VENV)/.dev  ## Format, lint, types, and the core's coverage
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/pyright
+	@$(BIN)/python scripts/core_coverage.py
+
+bench: $(VENV)/.dev  ## Measure: not here yet
+	@echo "There is no benchmark yet." && exit 1
+
+drills: $(VENV)/.dev  ## What needs real time: large bodies in both directions
+	@set -e; for drill in drills/*.py; do echo "== $$drill"; $(BIN)/python $$drill; done
+
+clean:  ## Remove what was installed and built
+	rm -rf $(VENV) tests/real/node_modules build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
+
+lock: $(VENV)/.dev  ## Resolve the dependencies anew and write the locks
+	@bash scripts/lock.sh $(BIN)/python
+
+help:  ## This list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/bin/python:
+	@bash scripts/make_venv.sh "$(PYTHON)" "$(VENV)"
+
+$(VENV)/.runtime: $(VENV)/bin/python locks/runtime.txt pyproject.toml
+	@echo "Installing the dependencies …"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r locks/runtime.txt
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime locks/dev.txt
+	@echo "Installing what development needs …"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r locks/dev.txt
+	@touch $@
+
+tests/real/node_modules/.ready: tests/real/package.json tests/real/package-lock.json
+	@bash scripts/node_modules.sh tests/real
