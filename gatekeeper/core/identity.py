@@ -83,8 +83,6 @@ def encode_value(text: str) -> str:
     """
     encoded = quote(text, safe=_PRINTABLE, errors="replace")
     stripped = encoded.strip(" ")
-    if len(stripped) == len(encoded):
-        return encoded
     leading = len(encoded) - len(encoded.lstrip(" "))
     return "%20" * leading + stripped + "%20" * (len(encoded) - leading - len(stripped))
 
@@ -124,7 +122,7 @@ def _cut(encoded: str) -> str:
     if len(encoded) <= VALUE_LIMIT:
         return encoded
     end = VALUE_LIMIT
-    while end > 0 and _splits_character(encoded, end):
+    while _splits_character(encoded, end):
         end -= 1
     return encoded[:end].rstrip(" ")
 

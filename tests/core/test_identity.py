@@ -200,6 +200,13 @@ def test_lines_of_equal_records_do_not_get_mixed_up_with_those_of_others() -> No
     assert b"user_2" not in identity_lines(authenticated())
 
 
+def test_a_record_is_not_remembered_as_anonymous() -> None:
+    known = record(id="user_3")
+    for status in (AuthStatus.ANONYMOUS, AuthStatus.UNKNOWN):
+        assert identity_lines(Identity(status, known)) == f"X-Auth-Status: {status.value}\r\n".encode()
+    assert b"X-Auth-User-Id: user_3\r\n" in identity_lines(Identity(AuthStatus.AUTHENTICATED, known))
+
+
 def test_the_memory_of_lines_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     known: dict[int, tuple[SessionRecord, bytes]] = {}
     monkeypatch.setattr(identity_module, "_known_lines", known)
@@ -245,7 +252,7 @@ def test_the_token_is_never_told(token: str) -> None:
         pytest.param("😀", "%F0%9F%98%80", id="four-bytes"),
         pytest.param("a\ud800b", "a?b", id="lone-surrogate"),
         pytest.param(" a b ", "%20a b%20", id="blanks-at-the-ends"),
-        pytest.param("  a", "%20%20a", id="leading-blanks"),
+        pytest.param("  Xa", "%20%20Xa", id="leading-blanks"),
         pytest.param("a   ", "a%20%20%20", id="trailing-blanks"),
         pytest.param("  ", "%20%20", id="only-blanks"),
     ],
@@ -294,6 +301,7 @@ def name_header(name: str) -> str:
         pytest.param("a" * 1018 + "éé", "a" * 1018 + "%C3%A9", id="a-lead-byte-continues-nothing"),
         pytest.param("a" * 1020 + "  b  " + "c" * 9, "a" * 1020 + "  b", id="no-blank-at-the-end"),
         pytest.param("a" * 1024 + "9", "a" * 1024, id="a-digit-behind-the-cut"),
+        pytest.param("a" * 1020 + "bX  X" + "c" * 9, "a" * 1020 + "bX", id="only-blanks-go-at-the-end"),
         pytest.param("%" * 342, "%25" * 341, id="only-escapes"),
     ],
 )
@@ -322,6 +330,10 @@ def long_user(**changes: Any) -> Identity:
         {"active_organization_id": "o" * 500, "impersonated_by": "i" * 500},
         **{"id": "u" * 1024, "email": "e" * 1024, "role": "r" * 1024, "name": "n" * 2000} | changes,
     )
+
+
+def test_the_limits() -> None:
+    assert (VALUE_LIMIT, TOTAL_LIMIT) == (1024, 4096)
 
 
 def test_the_total_is_limited_and_the_name_is_the_first_to_go() -> None:

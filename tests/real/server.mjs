@@ -1,0 +1,35 @@
+// The real better-auth with a small app beside it, for tests: node server.mjs '{"database": …, "secret": …}'
+// /api/auth/* is better-auth's own; every other path answers with the request's headers as JSON.
+import { createServer } from "node:http";
+import Database from "better-sqlite3";
+import { betterAuth } from "better-auth";
+import { getMigrations } from "better-auth/db/migration";
+import { toNodeHandler } from "better-auth/node";
+import { admin, organization, twoFactor } from "better-auth/plugins";
+
+const given = JSON.parse(process.argv[2]);
+const options = {
+  database: new Database(given.database),
+  secret: given.secret,
+  emailAndPassword: { enabled: true },
+  session: {
+    expiresIn: 172800,
+    updateAge: 86400,
+    cookieCache: { enabled: given.cookieCache !== undefined, strategy: given.cookieCache ?? "compact", maxAge: 300 },
+  },
+  plugins: given.plugins ? [admin(), organization(), twoFactor()] : [],
+  telemetry: { enabled: false },
+};
+const auth = betterAuth(options);
+const { runMigrations } = await getMigrations(options);
+await runMigrations();
+
+const handle = toNodeHandler(auth);
+const server = createServer((request, response) => {
+  if (request.url.startsWith("/api/auth/")) return handle(request, response);
+  request.resume();
+  response.setHeader("content-type", "application/json");
+  response.end(JSON.stringify({ method: request.method, url: request.url, headers: request.headers }));
+});
+server.listen(0, "127.0.0.1", () => console.log(`READY ${server.address().port}`));
+process.on("SIGTERM", () => process.exit(0));

@@ -1,0 +1,167 @@
+"""Companion mode with the real better-auth: it owns the sessions, the gate in front verifies them."""
+
+import json
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.real.conftest import real_app, run_node
+from tests.server.gates import COOKIE, RunningGate, running_gate
+
+PAGE = {"Accept": "text/html"}
+UNCACHED = "session: {memory_cache: {max_age: 0}}\n"
+
+
+class Person:
+    """A browser at the gate: keeps cookies itself, sends the gate's origin."""
+
+    def __init__(self, http: aiohttp.ClientSession, gate: RunningGate) -> None:
+        self.http = http
+        self.url = gate.url
+        self.cookies: dict[str, str] = {}
+
+    async def ask(self, method: str, path: str, body: object = None, **headers: str) -> tuple[int, str, dict[str, str]]:
+        sent = {**PAGE, **headers}
+        if self.cookies:
+            sent["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+        if method != "GET":
+            sent["Origin"] = self.url
+        data = None if body is None else json.dumps(body)
+        if body is not None:
+            sent["Content-Type"] = "application/json"
+        call = self.http.request(method, self.url + path, headers=sent, data=data, allow_redirects=False)
+        async with call as response:
+            for line in response.headers.getall("Set-Cookie", []):
+                name, _, value = line.partition(";")[0].partition("=")
+                self.cookies[name] = value
+            return response.status, await response.text(), dict(response.headers)
+
+    async def sign_up(self, email: str) -> dict[str, object]:
+        body = {"name": "Zoë Ångström", "email": email, "password": "a long enough password"}
+        status, text, _ = await self.ask("POST", "/api/auth/sign-up/email", body)
+        assert status == 200, text
+        return json.loads(text)["user"]
+
+
+@asynccontextmanager
+async def app_behind_gate(folder: Path, more: str = "", **options: object) -> AsyncIterator[tuple[Person, Path]]:
+    database = folder / "auth.db"
+    async with (
+        real_app(database, **options) as upstream,
+        running_gate(upstream, database, more) as gate,
+        aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http,
+    ):
+        yield Person(http, gate), database
+
+
+async def test_signed_up_at_the_app_and_verified_by_the_gate(tmp_path: Path) -> None:
+    async with app_behind_gate(tmp_path) as (person, _):
+        assert (await person.ask("GET", "/dashboard"))[0] == 307
+        user = await person.sign_up("zoe@example.test")
+        status, text, _ = await person.ask("GET", "/dashboard?tab=1")
+        assert status == 200
+        seen = json.loads(text)
+        assert seen["url"] == "/dashboard?tab=1"
+        assert seen["headers"]["x-auth-user-id"] == user["id"]
+        assert seen["headers"]["x-auth-name"] == "Zo%C3%AB %C3%85ngstr%C3%B6m"
+        assert seen["headers"]["x-auth-status"] == "authenticated"
+        assert seen["headers"]["x-auth-email-verified"] == "false"
+        assert "x-auth-email" not in seen["headers"]
+
+
+async def test_whoami_says_what_the_app_says(tmp_path: Path) -> None:
+    async with app_behind_gate(tmp_path, plugins=True) as (person, _):
+        await person.sign_up("zoe@example.test")
+        own = json.loads((await person.ask("GET", "/.gatekeeper/whoami"))[1])
+        theirs = json.loads((await person.ask("GET", "/api/auth/get-session"))[1])
+        token = theirs["session"].pop("token")
+        for name in ("id", "userId", "expiresAt", "createdAt", "updatedAt", "ipAddress", "userAgent"):
+            assert own["session"][name] == theirs["session"][name]
+        for name in ("id", "name", "email", "emailVerified", "image", "createdAt", "updatedAt", "twoFactorEnabled"):
+            assert own["user"][name] == theirs["user"][name]
+        assert token not in json.dumps(own)
+
+
+async def test_the_app_sees_one_client_address(tmp_path: Path) -> None:
+    async with app_behind_gate(tmp_path) as (person, _):
+        await person.sign_up("zoe@example.test")
+        theirs = json.loads((await person.ask("GET", "/api/auth/get-session"))[1])
+        assert theirs["session"]["ipAddress"] == "127.0.0.1"
+
+
+async def test_signed_out_at_the_app_is_a_redirect_at_the_gate(tmp_path: Path) -> None:
+    async with app_behind_gate(tmp_path, UNCACHED) as (person, _):
+        await person.sign_up("zoe@example.test")
+        before = dict(person.cookies)
+        assert (await person.ask("GET", "/dashboard"))[0] == 200
+        assert (await person.ask("POST", "/api/auth/sign-out", {}))[0] == 200
+        person.cookies = before  # the browser kept the cookie: the session behind it is gone
+        assert (await person.ask("GET", "/dashboard"))[0] == 307
+
+
+async def test_deleted_row_is_a_redirect(tmp_path: Path) -> None:
+    async with app_behind_gate(tmp_path, UNCACHED) as (person, database):
+        await person.sign_up("zoe@example.test")
+        assert (await person.ask("GET", "/dashboard"))[0] == 200
+        with closing(sqlite3.connect(database)) as connection, connection:
+            connection.execute("delete from session")
+        assert (await person.ask("GET", "/dashboard"))[0] == 307
+
+
+async def test_banned_user_has_no_session(tmp_path: Path) -> None:
+    async with app_behind_gate(tmp_path, UNCACHED, plugins=True) as (person, database):
+        await person.sign_up("zoe@example.test")
+        assert (await person.ask("GET", "/dashboard"))[0] == 200
+        with closing(sqlite3.connect(database)) as connection, connection:
+            connection.execute("update user set banned = 1")
+        assert (await person.ask("GET", "/dashboard"))[0] == 307
+
+
+async def test_changed_signature_is_a_redirect(tmp_path: Path) -> None:
+    async with app_behind_gate(tmp_path) as (person, _):
+        await person.sign_up("zoe@example.test")
+        token, dot, signature = person.cookies[COOKIE].rpartition(".")
+        other = "A" if signature[0] != "A" else "B"
+        person.cookies[COOKIE] = token + dot + other + signature[1:]
+        status, _, headers = await person.ask("GET", "/dashboard")
+        assert (status, headers["Location"]) == (307, "/sign-in?callbackUrl=%2Fdashboard")
+        assert COOKIE not in headers.get("Set-Cookie", "")  # never cleared by the gate
+
+
+async def test_roles_are_those_of_the_admin_plugin(tmp_path: Path) -> None:
+    async with app_behind_gate(tmp_path, UNCACHED, plugins=True) as (person, database):
+        await person.sign_up("zoe@example.test")
+        seen = json.loads((await person.ask("GET", "/dashboard"))[1])
+        assert seen["headers"]["x-auth-roles"] == "user"
+        with closing(sqlite3.connect(database)) as connection, connection:
+            connection.execute("update user set role = 'user,admin'")
+        seen = json.loads((await person.ask("GET", "/dashboard"))[1])
+        assert seen["headers"]["x-auth-roles"] == "admin,user"
+
+
+@pytest.mark.parametrize("strategy", ["compact", "jwt", "jwe"])
+async def test_cookie_cache_beside_the_session_cookie(tmp_path: Path, strategy: str) -> None:
+    async with app_behind_gate(tmp_path, cookieCache=strategy) as (person, _):
+        user = await person.sign_up("zoe@example.test")
+        assert "better-auth.session_data" in person.cookies
+        seen = json.loads((await person.ask("GET", "/dashboard"))[1])
+        assert seen["headers"]["x-auth-user-id"] == user["id"]
+        only_cache = {"better-auth.session_data": person.cookies["better-auth.session_data"]}
+        person.cookies = only_cache
+        assert (await person.ask("GET", "/dashboard"))[0] == 307
+
+
+async def test_unmodified_client_through_the_gate(tmp_path: Path) -> None:
+    async with app_behind_gate(tmp_path) as (person, _):
+        seen = await run_node("client.mjs", person.url, "node@example.test")
+    assert seen["before"] == 401  # Node's fetch says Sec-Fetch-Mode: cors, so this is no page navigation
+    assert seen["signUpError"] is None
+    assert seen["email"] == "node@example.test"
+    assert seen["during"] == 200
+    assert seen["signOut"] is True
+    assert seen["after"] is None
+    assert seen["cookies"] == []
