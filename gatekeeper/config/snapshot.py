@@ -36,7 +36,12 @@ def compile_settings(settings: Settings) -> Snapshot:
         table=compile_rules(rules_of(settings), Access(settings.default)),
         keys=Keys([secret.value for secret in settings.secrets]),
         cookies=cookie_names(settings.session.cookie.prefix, secure=secure),
-        policy=Policy(settings.session.fresh_age, origin_of(settings.public_url) if settings.public_url else None),
+        policy=Policy(
+            fresh_age_s=settings.session.fresh_age,
+            public_origin=origin_of(settings.public_url) if settings.public_url else None,
+            websocket_origins=frozenset(settings.websocket.origins),
+            websocket_no_origin=settings.websocket.allow_no_origin,
+        ),
         trusted=TrustedProxies(settings.trusted_proxies),
         default_host=urlsplit(settings.public_url or settings.upstream.url).netloc,
         secure_cookies=secure,

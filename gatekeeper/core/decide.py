@@ -8,9 +8,10 @@ Precedence, top to bottom; the first line that applies answers:
 4. a `presence` route: the cookie is there, or sign in;
 5. a store that cannot answer: 503, since unknown means neither yes nor "sign in again";
 6. no live session: sign in (pages), 401 (programs);
-7. a method that the rule does not list: 405;
-8. a session that is not fresh where that is asked: 403;
-9. a condition on the user that does not hold: 403.
+7. a WebSocket handshake from a foreign origin: 403;
+8. a method that the rule does not list: 405;
+9. a session that is not fresh where that is asked: 403;
+10. a condition on the user that does not hold: 403.
 
 `now` and the outcome of the session look-up are passed in: nothing here waits, reads a clock or logs.
 """
@@ -52,14 +53,25 @@ class Policy(msgspec.Struct, frozen=True):
     """The settings that a decision depends on beside its route.
 
     `public_origin` is the origin of `public_url`, or None: then the scheme and Host that the request came with
-    count as the own origin.
+    count as the own origin.  `websocket_origins` may open WebSockets beside the own origin, and so may clients that
+    send no Origin, if `websocket_no_origin` says so.
     """
 
     fresh_age_s: float
     public_origin: str | None = None
+    websocket_origins: frozenset[str] = frozenset()
+    websocket_no_origin: bool = True
 
     def own_origin(self, facts: RequestFacts) -> str:
         return self.public_origin or f"{facts.scheme}://{facts.host}"
+
+    def refuses_websocket(self, facts: RequestFacts) -> bool:
+        """Whether this is a WebSocket handshake that another site may have made a visitor's browser send."""
+        if not facts.is_websocket:
+            return False
+        if facts.origin is None:
+            return not self.websocket_no_origin
+        return facts.origin not in self.websocket_origins and facts.origin.lower() != self.own_origin(facts).lower()
 
 
 def needs_session(route: Route) -> bool:
@@ -96,9 +108,11 @@ def decide(
     if record is not None:
         missing = fault_of(record, now_ms)
     if route.access is Access.PUBLIC:
-        return Allow(_optional_identity(route, record, missing), Reason.PUBLIC)
+        return Allow(_optional_identity(facts, route, record, missing, policy), Reason.PUBLIC)
     if not needs_session(route):
-        return _refuse_anonymous(facts, missing, policy, now_ms) if missing else _check_method(facts, route, None)
+        return (
+            _refuse_anonymous(facts, missing, policy, now_ms) if missing else _check_request(facts, route, None, policy)
+        )
     if record is None or missing is not None:
         return _refuse_anonymous(facts, missing or Reason.SESSION_UNKNOWN, policy, now_ms)
     return _judge(facts, route, record, policy, now_ms)
@@ -133,8 +147,10 @@ def wants_page(facts: RequestFacts) -> bool:
 _JSON_RANGES = ("application/json", "application/*", "*/*")
 
 
-def _optional_identity(route: Route, record: SessionRecord | None, missing: Reason | None) -> Identity:
-    if route.identity == "none":
+def _optional_identity(
+    facts: RequestFacts, route: Route, record: SessionRecord | None, missing: Reason | None, policy: Policy
+) -> Identity:
+    if route.identity == "none" or policy.refuses_websocket(facts):
         return ANONYMOUS
     if missing is Reason.STORE_UNAVAILABLE:
         return UNKNOWN
@@ -155,7 +171,7 @@ def _refuse_anonymous(facts: RequestFacts, missing: Reason, policy: Policy, now_
 
 
 def _judge(facts: RequestFacts, route: Route, record: SessionRecord, policy: Policy, now_ms: int) -> Decision:
-    allowed = _check_method(facts, route, record)
+    allowed = _check_request(facts, route, record, policy)
     if isinstance(allowed, Deny):
         return allowed
     if route.access is Access.FRESH and not is_fresh(record, policy.fresh_age_s, now_ms):
@@ -164,7 +180,9 @@ def _judge(facts: RequestFacts, route: Route, record: SessionRecord, policy: Pol
     return allowed if unmet is None else Deny(403, unmet)
 
 
-def _check_method(facts: RequestFacts, route: Route, record: SessionRecord | None) -> Allow | Deny:
+def _check_request(facts: RequestFacts, route: Route, record: SessionRecord | None, policy: Policy) -> Allow | Deny:
+    if policy.refuses_websocket(facts):
+        return Deny(403, Reason.FOREIGN_ORIGIN)
     method = "GET" if facts.method == "HEAD" else facts.method
     if route.methods is not None and not route.methods & {method, facts.method}:
         return Deny(405, Reason.METHOD_NOT_ALLOWED, allow=tuple(sorted(route.methods)))

@@ -19,9 +19,9 @@ from gatekeeper.core.errors import UpstreamProtocolError
 from gatekeeper.core.headers import UpstreamHead, read_response
 
 HEAD_LIMIT = 64 * 1024
-"""Bytes of a response head, and of the trailers."""
+"""Bytes of a response head, and of all trailers together; a line among the chunks has at most _LINE_LIMIT."""
 
-_CHUNK_LINE_LIMIT = 1024
+_LINE_LIMIT = 4096
 _MAX_INTERIM = 8
 
 _HEAD = re.compile(
@@ -185,7 +185,7 @@ class ResponseParser:
                 continue
             end = data.find(b"\r\n", at)
             line = data[at:].removesuffix(b"\r") if end < 0 else data[at:end]
-            if b"\n" in line or len(line) > (HEAD_LIMIT if self._state == _State.TRAILERS else _CHUNK_LINE_LIMIT):
+            if b"\n" in line or len(line) > _LINE_LIMIT:
                 raise UpstreamProtocolError("the upstream's chunked coding is broken")
             if end < 0:
                 break
