@@ -49,8 +49,9 @@ MEANINGS = {
     Reason.BAD_TARGET: "the request target is malformed, or two apps could read it differently",
     Reason.BAD_METHOD: "the method is none that HTTP knows",
     Reason.BAD_HOST: "Host is missing, doubled or malformed",
-    Reason.BAD_HEADER: "a header is malformed or too long",
+    Reason.BAD_HEADER: "a header is malformed",
     Reason.BAD_FRAMING: "the length of the body is unclear",
+    Reason.HEAD_TOO_LARGE: "the request head is longer than limits.header_bytes",
     Reason.BODY_TOO_LARGE: "the body is longer than limits.body_bytes",
     Reason.UPSTREAM_REFUSED: "no connection to the app could be opened",
     Reason.UPSTREAM_TIMEOUT: "the app did not answer in time",
@@ -79,6 +80,7 @@ async def explain_request(
             scheme="http",
             trusted=gate.runtime.snapshot.trusted,
             default_host=host,
+            head_limit=settings.limits.header_bytes,
         )
         if isinstance(parsed, Reason):
             return [("request", f"{method.upper()} {target}"), *_verdict("refused: 400", parsed)]

@@ -25,6 +25,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     default_host: str
     secure_cookies: bool
     strip_session_cookies: bool | None
+    head_bytes: int
     body_bytes: int | None
 
 
@@ -46,6 +47,7 @@ def compile_settings(settings: Settings) -> Snapshot:
         default_host=urlsplit(settings.public_url or settings.upstream.url).netloc,
         secure_cookies=secure,
         strip_session_cookies=None if strip == "auto" else strip,
+        head_bytes=settings.limits.header_bytes,
         body_bytes=settings.limits.body_bytes,
     )
 

@@ -58,6 +58,7 @@ class Reason(StrEnum):
     BAD_HOST = "BAD_HOST"
     BAD_HEADER = "BAD_HEADER"
     BAD_FRAMING = "BAD_FRAMING"
+    HEAD_TOO_LARGE = "HEAD_TOO_LARGE"
     BODY_TOO_LARGE = "BODY_TOO_LARGE"
     # the app behind, and ourselves
     UPSTREAM_REFUSED = "UPSTREAM_REFUSED"

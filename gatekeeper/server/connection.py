@@ -85,7 +85,7 @@ class ClientConnection(web.RequestHandler):
         if isinstance(exc, BadHttpMethod):
             reason = Reason.BAD_METHOD
         elif isinstance(exc, LineTooLong):
-            status, reason = 431, Reason.BAD_HEADER
+            status, reason = 431, Reason.HEAD_TOO_LARGE
         logger.debug("malformed request refused: %s", type(exc).__name__)
         answer = json_answer(status, {"error": phrase(status), "code": reason.value})
         return write_answer(request, answer, keep_alive=False)

@@ -1,5 +1,7 @@
 """From the bytes of a request head to the facts of the request, for every front end alike."""
 
+from itertools import chain
+
 from gatekeeper.core.forwarding import Forwarding, TrustedProxies, read_forwarding
 from gatekeeper.core.headers import ClientHead, RawHeaders, read_head
 from gatekeeper.core.model import Reason, RequestFacts, Target
@@ -32,12 +34,15 @@ def read_request(
     scheme: str,
     trusted: TrustedProxies,
     default_host: str,
+    head_limit: int,
 ) -> Parsed | Reason:
     """The request's facts, or why it is refused as malformed.
 
     `peer` is the socket's address or `unix`; `scheme` is that of the listener.  `default_host` stands in for the Host
-    that an HTTP/1.0 client need not send.
+    that an HTTP/1.0 client need not send.  `head_limit` is the longest head in bytes.
     """
+    if len(target) + sum(map(len, chain.from_iterable(headers))) > head_limit:
+        return Reason.HEAD_TOO_LARGE
     parsed_target = _read_target(method, target)
     if not isinstance(parsed_target, Target):
         return parsed_target

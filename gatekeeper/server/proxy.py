@@ -9,6 +9,7 @@ import logging
 from secrets import token_hex
 from typing import cast
 
+import msgspec
 from aiohttp import web
 
 from gatekeeper.core.cookies import dedupe_cookie, strip_cookies
@@ -31,7 +32,7 @@ from gatekeeper.server.connection import (
 )
 from gatekeeper.server.facts import Parsed, read_request
 from gatekeeper.server.gate import Admission, Gate, Runtime
-from gatekeeper.server.pages import PageSettings, answer, error_answer
+from gatekeeper.server.pages import answer, error_answer
 from gatekeeper.server.portal import Portal, owns
 from gatekeeper.server.relay import Relay
 from gatekeeper.server.upstream import UpstreamConnection, UpstreamPool
@@ -44,6 +45,23 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 class BodyTooLarge(Exception):
     """The request body is longer than `limits.body_bytes`."""
+
+
+class Outbound(msgspec.Struct, frozen=True):
+    """A request on its way to the upstream.
+
+    `head` is the finished request head; `limit` the longest body in bytes.  `protected` and `varies` say what the
+    response's caching must respect (see `core.headers.client_head`).
+    """
+
+    method: str
+    head: bytes
+    has_body: bool
+    is_chunked: bool
+    expects_continue: bool
+    limit: int | None
+    protected: bool
+    varies: bool
 
 
 class Proxy:
@@ -66,19 +84,21 @@ class Proxy:
             return write_answer(request, error_answer(500, Reason.INTERNAL_ERROR, None, self.pages), keep_alive=False)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        http_1_0 = request.version < (1, 1)
+        snapshot = self.gate.runtime.snapshot
         parsed = read_request(
             request.method,
             request.raw_path,
             request.raw_headers,
-            http_1_0=http_1_0,
+            http_1_0=request.version < (1, 1),
             peer=peer_of(request),
             scheme=self.scheme,
-            trusted=self.gate.runtime.snapshot.trusted,
-            default_host=self.gate.runtime.snapshot.default_host,
+            trusted=snapshot.trusted,
+            default_host=snapshot.default_host,
+            head_limit=snapshot.head_bytes,
         )
         if isinstance(parsed, Reason):
-            return write_answer(request, error_answer(400, parsed, None, self.pages), keep_alive=False)
+            status = 431 if parsed is Reason.HEAD_TOO_LARGE else 400
+            return write_answer(request, error_answer(status, parsed, None, self.pages), keep_alive=False)
         facts = parsed.facts
         if owns(facts.target):
             return self._write(request, facts, await self.portal.answer(facts, request.content))
@@ -86,114 +106,97 @@ class Proxy:
         admission = self.gate.try_admit(facts)
         if not isinstance(admission, Admission):
             admission = await self.gate.admit(facts)
-        decision = admission.decision
-        if isinstance(decision, Allow) and admission.route is not None:
-            return await self._forward(request, runtime, parsed, decision, admission.route)
+        decision, route = admission.decision, admission.route
+        request_id = parsed.forwarding.request_id or token_hex(8)
+        if isinstance(decision, Allow) and route is not None:
+            return await self._forward(request, runtime, parsed, decision, route, request_id)
         if isinstance(decision, Allow):
             decision = Deny(500, Reason.INTERNAL_ERROR)  # cannot be: what has no route is never allowed
-        return self._write(request, facts, answer(decision, facts, self.pages, now_ms=self.gate.clock()))
+        now_ms = self.gate.clock()
+        return self._write(request, facts, answer(decision, facts, self.pages, now_ms=now_ms, request_id=request_id))
 
     async def _forward(
-        self, request: web.BaseRequest, runtime: Runtime, parsed: Parsed, decision: Allow, route: Route
-    ) -> web.StreamResponse:
-        facts, head = parsed.facts, parsed.head
-        limit = runtime.snapshot.body_bytes
-        if limit is not None and isinstance(head.framing, int) and head.framing > limit:
-            return self._write(request, facts, error_answer(413, Reason.BODY_TOO_LARGE, facts, self.pages))
-        if route.methods is not None:
-            head = without_method_override(head)
-        raw = upstream_head(
-            facts.method,
-            facts.target.path_and_query,
-            head,
-            cookie=_cookie_for(runtime, facts, route),
-            forwarding=forwarding_lines(parsed.forwarding) + _request_id_line(parsed),
-            identity=identity_lines(decision.identity),
-        )
-        pool = runtime.upstreams[route.upstream]
-        try:
-            return await self._exchange(request, pool, parsed, route, raw, limit)
-        except BodyTooLarge:
-            return self._write(request, facts, error_answer(413, Reason.BODY_TOO_LARGE, facts, self.pages), end=True)
-        except UpstreamError as error:
-            logger.warning("%s %s: %s", facts.method, route.name, error)
-            return self._write(request, facts, _upstream_answer(error, facts, self.pages))
-
-    async def _exchange(
         self,
         request: web.BaseRequest,
-        pool: UpstreamPool,
+        runtime: Runtime,
         parsed: Parsed,
+        decision: Allow,
         route: Route,
-        raw: bytes,
-        limit: int | None,
+        request_id: str,
     ) -> web.StreamResponse:
-        """One request to the upstream, and once more where a reused connection turned out to be dead."""
         facts = parsed.facts
-        connection = await pool.take()
-        while True:
-            relay = Relay(
-                cast(ClientConnection, request.protocol),
-                connection,
-                http_1_0=request.version < (1, 1),
-                keep_alive=request.keep_alive,
-                protected=route.access is not Access.PUBLIC,
-                varies=route.access is Access.PUBLIC and route.identity == "optional",
-            )
-            try:
-                return await self._run(request, connection, relay, parsed, raw, limit)
-            except UpstreamError:
-                lost_idle = connection.is_reused and not connection.has_answered
-                if not lost_idle or facts.has_body or facts.method not in _IDEMPOTENT:
-                    raise
-                connection = await pool.open()
-
-    async def _run(
-        self,
-        request: web.BaseRequest,
-        connection: UpstreamConnection,
-        relay: Relay,
-        parsed: Parsed,
-        raw: bytes,
-        limit: int | None,
-    ) -> web.StreamResponse:
-        has_body = parsed.facts.has_body
-        connection.start(relay, parsed.facts.method, raw, has_body=has_body)
-        body: asyncio.Future[None] | None = None
+        outbound = _outbound(runtime, parsed, decision, route, request_id)
+        length = parsed.head.framing
         try:
-            if has_body:
-                if parsed.head.expects_continue and request.version >= (1, 1):
-                    write_raw(request, _CONTINUE)
-                sending = send_body(request, connection, chunked=parsed.head.framing == "chunked", limit=limit)
-                body = asyncio.ensure_future(sending)
-                await asyncio.wait((body, relay.done), return_when=asyncio.FIRST_COMPLETED)
-                if body.done() and not relay.done.done():
-                    body.result()
-            whole = await relay.done
-        finally:
-            relay.detach()
-            if not relay.done.done() or (body is not None and not body.done()):
-                connection.abort()
-            if body is not None:
-                await _give_up(body)
-        if not whole:
-            break_off(request)
-            return SENT_AND_CLOSE
-        return SENT if relay.keep_alive else SENT_AND_CLOSE
+            if outbound.limit is not None and isinstance(length, int) and length > outbound.limit:
+                raise BodyTooLarge
+            return await self._exchange(request, runtime.upstreams[route.upstream], outbound)
+        except BodyTooLarge:
+            refusal = error_answer(413, Reason.BODY_TOO_LARGE, facts, self.pages, request_id=request_id)
+        except UpstreamError as error:
+            logger.warning("%s %s, request %s: %s", facts.method, route.name, request_id, error)
+            status, reason = _status_of(error)
+            refusal = error_answer(status, reason, facts, self.pages, request_id=request_id)
+        return self._write(request, facts, refusal)
 
-    def _write(
-        self, request: web.BaseRequest, facts: RequestFacts, what: Answer, *, end: bool = False
-    ) -> web.StreamResponse:
+    async def _exchange(self, request: web.BaseRequest, pool: UpstreamPool, outbound: Outbound) -> web.StreamResponse:
+        """One request to the upstream, and once more where a reused connection turned out to be dead."""
+        connection = await pool.take()
+        try:
+            return await _run(request, connection, outbound)
+        except UpstreamError:
+            was_dead = connection.is_reused and not connection.has_answered
+            if not was_dead or outbound.has_body or outbound.method not in _IDEMPOTENT:
+                raise
+        return await _run(request, await pool.open(), outbound)
+
+    def _write(self, request: web.BaseRequest, facts: RequestFacts, what: Answer) -> web.StreamResponse:
         """Write a whole answer.  A request body that nobody read ends the connection: it is never kept with bytes
         left in it.
         """
-        unread = end or (facts.has_body and not request.content.at_eof())
+        unread = facts.has_body and not request.content.at_eof()
         return write_answer(request, what, keep_alive=request.keep_alive and not unread)
 
 
-async def send_body(
-    request: web.BaseRequest, connection: UpstreamConnection, *, chunked: bool, limit: int | None
-) -> None:
+async def _run(request: web.BaseRequest, connection: UpstreamConnection, outbound: Outbound) -> web.StreamResponse:
+    """One exchange on this connection.  Raises UpstreamError, BodyTooLarge and BadBody as long as nothing was
+    answered; later, the client's connection is broken off.
+    """
+    relay = Relay(
+        cast(ClientConnection, request.protocol),
+        connection,
+        http_1_0=request.version < (1, 1),
+        keep_alive=request.keep_alive,
+        protected=outbound.protected,
+        varies=outbound.varies,
+    )
+    body: asyncio.Future[None] | None = None
+    try:
+        connection.start(relay, outbound.method, outbound.head, has_body=outbound.has_body)
+        if outbound.has_body:
+            if outbound.expects_continue and request.version >= (1, 1):
+                write_raw(request, _CONTINUE)
+            body = asyncio.ensure_future(send_body(request, connection, outbound))
+            await asyncio.wait((body, relay.done), return_when=asyncio.FIRST_COMPLETED)
+            if not relay.done.done():
+                body.result()
+        whole = await relay.done
+    except (BodyTooLarge, BadBody):
+        if not relay.has_begun:
+            raise
+        whole = False
+    finally:
+        relay.detach()
+        if not relay.done.done() or (body is not None and not body.done()):
+            connection.abort()
+        if body is not None:
+            await _give_up(body)
+    if not whole:
+        break_off(request)
+    return SENT if whole and relay.keep_alive else SENT_AND_CLOSE
+
+
+async def send_body(request: web.BaseRequest, connection: UpstreamConnection, outbound: Outbound) -> None:
     """Pass the request body on as it arrives, in our own framing.
 
     An upstream that no longer takes it is not an error: its response says why.  Raises BodyTooLarge and BadBody.
@@ -202,10 +205,10 @@ async def send_body(
     try:
         while data := await read_piece(request.content):
             total += len(data)
-            if limit is not None and total > limit:
+            if outbound.limit is not None and total > outbound.limit:
                 raise BodyTooLarge
-            await connection.write_body(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
-        if chunked:
+            await connection.write_body(b"%x\r\n%b\r\n" % (len(data), data) if outbound.is_chunked else data)
+        if outbound.is_chunked:
             await connection.write_body(b"0\r\n\r\n")
     except ConnectionError:
         return
@@ -218,6 +221,31 @@ async def _give_up(body: asyncio.Future[None]) -> None:
     await asyncio.wait({body})
     if not body.cancelled():
         body.exception()
+
+
+def _outbound(runtime: Runtime, parsed: Parsed, decision: Allow, route: Route, request_id: str) -> Outbound:
+    facts, head = parsed.facts, parsed.head
+    if route.methods is not None:
+        head = without_method_override(head)
+    raw = upstream_head(
+        facts.method,
+        facts.target.path_and_query,
+        head,
+        cookie=_cookie_for(runtime, facts, route),
+        forwarding=forwarding_lines(parsed.forwarding) + b"X-Request-Id: %b\r\n" % request_id.encode(),
+        identity=identity_lines(decision.identity),
+    )
+    is_public = route.access is Access.PUBLIC
+    return Outbound(
+        method=facts.method,
+        head=raw,
+        has_body=facts.has_body,
+        is_chunked=head.framing == "chunked",
+        expects_continue=head.expects_continue,
+        limit=runtime.snapshot.body_bytes,
+        protected=not is_public,
+        varies=is_public and route.identity == "optional",
+    )
 
 
 def _cookie_for(runtime: Runtime, facts: RequestFacts, route: Route) -> str | None:
@@ -234,13 +262,9 @@ def _cookie_for(runtime: Runtime, facts: RequestFacts, route: Route) -> str | No
     return header
 
 
-def _request_id_line(parsed: Parsed) -> bytes:
-    return b"X-Request-Id: %b\r\n" % (parsed.forwarding.request_id or token_hex(8)).encode()
-
-
-def _upstream_answer(error: UpstreamError, facts: RequestFacts, pages: PageSettings) -> Answer:
+def _status_of(error: UpstreamError) -> tuple[int, Reason]:
     if isinstance(error, UpstreamTimeout):
-        return error_answer(504, Reason.UPSTREAM_TIMEOUT, facts, pages)
+        return 504, Reason.UPSTREAM_TIMEOUT
     if isinstance(error, UpstreamRefused):
-        return error_answer(502, Reason.UPSTREAM_REFUSED, facts, pages)
-    return error_answer(502, Reason.UPSTREAM_PROTOCOL, facts, pages)
+        return 502, Reason.UPSTREAM_REFUSED
+    return 502, Reason.UPSTREAM_PROTOCOL

@@ -1,14 +1,16 @@
 """From a stored row to a record: strict, since what cannot be read as a session is none.
 
 A row is a mapping of Better Auth's field names to what the database driver gave.  Dates come as ISO 8601 text (SQLite)
-or as datetime objects; a number is no date, although SQLite would store one.  Ids may be text, UUID or integer and are
-text from here on.
+or as datetime objects; a number is no date, although SQLite would store one: Better Auth would take such a session for
+a live one, the gate refuses it.  Ids may be text, UUID or integer and are text from here on.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from gatekeeper.core.model import Session, SessionRecord, User
 
@@ -18,10 +20,12 @@ OPTIONAL_SESSION_FIELDS = ("impersonatedBy", "activeOrganizationId")
 OPTIONAL_USER_FIELDS = ("role", "banned", "banExpires", "twoFactorEnabled")
 
 _DATE = re.compile(
-    r"(\d{4}-\d{2}-\d{2})[T ](\d{2}:\d{2}:\d{2})(?:[.,](\d{1,9}))?\s?(Z|[+-]\d{2}(?::?\d{2})?)?",
+    r"(\d{4}-\d{2}-\d{2})[T ](\d{2}:\d{2}:\d{2})(?:\.(\d{1,9}))? ?(Z|[+-]\d{2}(?::?\d{2})?)?",
     re.ASCII | re.IGNORECASE,
 )
-_LIMIT_MS = 8_640_000_000_000_000  # JavaScript's dates end there
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+_FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_999  # the years 1 to 9999, which is what datetime can say
 
 
 def record_of(
@@ -39,24 +43,22 @@ def record_of(
 
 
 def date_ms(value: object) -> int | None:
-    """Milliseconds since the epoch of a stored date, or None for what is no date.  Without a zone it is UTC."""
+    """Milliseconds since the epoch of a stored date, or None for what is no date.
+
+    Without a zone it is UTC.  What is finer than a millisecond is cut off, as JavaScript does.
+    """
     if isinstance(value, datetime):
-        aware = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
-        return _in_range((aware - _EPOCH) // _MILLISECOND)
-    match = _DATE.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
+        ms = (_aware(value) - _EPOCH) // _MILLISECOND
+    elif isinstance(value, str) and (match := _DATE.fullmatch(value)):
+        day, time, fraction, zone = match.groups()
+        try:
+            moment = datetime.fromisoformat(f"{day}T{time}{'+00:00' if zone in (None, 'Z', 'z') else zone}")
+        except ValueError:
+            return None
+        ms = (moment - _EPOCH) // _MILLISECOND + int((fraction or "0")[:3].ljust(3, "0"))
+    else:
         return None
-    zone = "+00:00" if (match[4] or "Z") in "Zz" else match[4]
-    try:
-        moment = datetime.fromisoformat(f"{match[1]}T{match[2]}{zone}")
-    except ValueError:
-        return None
-    fraction = int((match[3] or "0")[:3].ljust(3, "0"))
-    return _in_range((moment - _EPOCH) // _MILLISECOND + fraction)
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = datetime(1970, 1, 1, 0, 0, 0, 1000, tzinfo=UTC) - _EPOCH
+    return ms if _FIRST_MS <= ms <= _LAST_MS else None
 
 
 def _session_of(row: Mapping[str, Any], extra: Sequence[str]) -> Session | None:
@@ -97,7 +99,7 @@ def _user_of(row: Mapping[str, Any], extra: Sequence[str]) -> User | None:
         updated_at_ms=updated,
         two_factor_enabled=_flag(two_factor) if "twoFactorEnabled" in row else None,
         role=_text(row.get("role")),
-        banned=row.get("banned") not in (None, 0, False),
+        banned=_is_banned(row.get("banned")),
         ban_expires_ms=date_ms(row.get("banExpires")),
         extra={field: _plain(row.get(field)) for field in extra},
     )
@@ -105,7 +107,7 @@ def _user_of(row: Mapping[str, Any], extra: Sequence[str]) -> User | None:
 
 def _id(value: object) -> str | None:
     """An id as text; None for none, and for what is no id."""
-    if value is None or isinstance(value, (bool, bytes, float)):
+    if isinstance(value, bool) or not isinstance(value, (str, int, UUID)):
         return None
     return str(value) or None
 
@@ -115,15 +117,25 @@ def _text(value: object) -> str | None:
 
 
 def _flag(value: object) -> bool:
-    return value is True or (isinstance(value, int) and value == 1)
+    return isinstance(value, int) and value == 1
+
+
+def _is_banned(value: object) -> bool:
+    """Whatever is not plainly "no" counts as banned."""
+    return value is not None and not (isinstance(value, (int, float)) and value == 0)
 
 
 def _plain(value: object) -> str | int | float | bool | None:
-    """What JSON can say; a date as Better Auth prints it is text already."""
+    """What JSON can say of a declared field, a date as Better Auth prints it; None for the rest, bytes for one."""
     if isinstance(value, datetime):
-        return value.isoformat()
-    return value if value is None or isinstance(value, (str, int, float, bool)) else None
+        naive = _aware(value).replace(tzinfo=None) - (value.utcoffset() or timedelta())
+        return naive.isoformat(timespec="milliseconds") + "Z"
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, (str, int)) else None
 
 
-def _in_range(ms: int) -> int | None:
-    return ms if -_LIMIT_MS <= ms <= _LIMIT_MS else None
+def _aware(value: datetime) -> datetime:
+    return value if value.utcoffset() is not None else value.replace(tzinfo=UTC)
