@@ -68,10 +68,16 @@ def insert(path: Path, table: str, row: dict[str, Any]) -> None:
 
 
 def execute(path: Path, sql: str, values: tuple[Any, ...] = ()) -> None:
-    with closing(sqlite3.connect(path)) as connection, connection:
+    with _connect(path) as connection, connection:
         connection.execute(sql, values)
 
 
 def execute_script(path: Path, sql: str) -> None:
-    with closing(sqlite3.connect(path)) as connection:
+    with _connect(path) as connection:
         connection.executescript(sql)
+
+
+def _connect(path: Path) -> closing[sqlite3.Connection]:
+    connection = sqlite3.connect(path)
+    connection.execute("pragma synchronous = off")  # nothing here must survive a power cut
+    return closing(connection)

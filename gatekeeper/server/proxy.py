@@ -112,8 +112,8 @@ class Proxy:
             return await self._forward(request, runtime, parsed, decision, route, request_id)
         if isinstance(decision, Allow):
             decision = Deny(500, Reason.INTERNAL_ERROR)  # cannot be: what has no route is never allowed
-        now_ms = self.gate.clock()
-        return self._write(request, facts, answer(decision, facts, self.pages, now_ms=now_ms, request_id=request_id))
+        refusal = answer(decision, facts, self.pages, now_ms=self.gate.clock(), request_id=request_id)
+        return self._write(request, facts, refusal, close=refusal.status == 400)
 
     async def _forward(
         self,
@@ -150,12 +150,14 @@ class Proxy:
                 raise
         return await _run(request, await pool.open(), outbound)
 
-    def _write(self, request: web.BaseRequest, facts: RequestFacts, what: Answer) -> web.StreamResponse:
+    def _write(
+        self, request: web.BaseRequest, facts: RequestFacts, what: Answer, *, close: bool = False
+    ) -> web.StreamResponse:
         """Write a whole answer.  A request body that nobody read ends the connection: it is never kept with bytes
         left in it.
         """
-        unread = facts.has_body and not request.content.at_eof()
-        return write_answer(request, what, keep_alive=request.keep_alive and not unread)
+        close = close or (facts.has_body and not request.content.at_eof())
+        return write_answer(request, what, keep_alive=request.keep_alive and not close)
 
 
 async def _run(request: web.BaseRequest, connection: UpstreamConnection, outbound: Outbound) -> web.StreamResponse:
@@ -187,7 +189,7 @@ async def _run(request: web.BaseRequest, connection: UpstreamConnection, outboun
         whole = False
     finally:
         relay.detach()
-        if not relay.done.done() or (body is not None and not body.done()):
+        if not relay.is_over or (body is not None and not body.done()):
             connection.abort()
         if body is not None:
             await _give_up(body)

@@ -53,6 +53,11 @@ class Relay:
         self.is_chunked = False
         client.pushing = self
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the response has ended, one way or the other.  A client that left has cancelled `done` instead."""
+        return self.done.done() and not self.done.cancelled()
+
     def on_head(self, head: ResponseHead) -> None:
         fields = head.fields
         has_open_end = fields.has_body and not isinstance(fields.framing, int)

@@ -1,8 +1,9 @@
 """Sessions in memory, in front of any store.
 
 * `peek` never waits; `get` asks the store, once for all who want the same token at the same time.
-* Age counts from the *start* of the read, since that is the moment the answer speaks of.
-* A read that began before `forget`, `forget_user` or `clear` is not believed: it is done again.
+* Age counts from the *start* of the read, since that is the moment the answer speaks of.  Who asks while a read is
+  under way that is older than that shares in its failure, but not in its answer.
+* A read that began before `forget`, `forget_user` or `clear` of its session is not believed: it is done again.
 * The least recently used entry goes first.  Tokens without a session are remembered apart, briefly, so that made-up
   ones cannot push sessions out.
 * What the store cannot answer is told to everybody who waits, and never remembered.
@@ -16,6 +17,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from gatekeeper.core.errors import StoreUnavailable
 from gatekeeper.core.model import SessionRecord, SessionToken
 from gatekeeper.stores.protocol import SessionStore
 
@@ -40,6 +42,26 @@ class Counters(msgspec.Struct):
     evictions: int = 0
 
 
+class _Flight:
+    """A read under way: when it began, and what was forgotten since."""
+
+    task: asyncio.Task[SessionRecord | None]
+
+    def __init__(self, began: float) -> None:
+        self.began = began
+        self.forgotten = False
+        self.forgotten_users: set[str] = set()
+
+    def begin(self, now: float) -> None:
+        self.began = now
+        self.forgotten = False
+        self.forgotten_users.clear()
+
+    def believes(self, record: SessionRecord | None) -> bool:
+        """Whether the answer may speak of a moment after all that was forgotten."""
+        return not self.forgotten and (record is None or record.user.id not in self.forgotten_users)
+
+
 class SessionCache:
     """A bounded cache with one flight for each token.  `clock` gives monotonic seconds; ages are seconds."""
 
@@ -62,25 +84,31 @@ class SessionCache:
         self._clock = clock
         self._records: OrderedDict[SessionToken, tuple[SessionRecord, float]] = OrderedDict()
         self._absent: OrderedDict[SessionToken, float] = OrderedDict()
-        self._flights: dict[SessionToken, asyncio.Task[SessionRecord | None]] = {}
-        self._generation = 0
+        self._tokens_of: dict[str, set[SessionToken]] = {}
+        self._flights: dict[SessionToken, _Flight] = {}
+        self._closed = False
 
     def __repr__(self) -> str:
         return f"<SessionCache {len(self._records)} sessions, {len(self._flights)} reads under way>"
+
+    @property
+    def size(self) -> int:
+        """How many sessions are in memory."""
+        return len(self._records)
 
     def peek(self, token: SessionToken) -> SessionRecord | Absent | None:
         """The record in memory, ABSENT for a token known to have none, or None: the store must be asked."""
         found = self._records.get(token)
         if found is not None:
-            record, until = found
-            if self._clock() < until:
+            if self._clock() < found[1]:
                 self._records.move_to_end(token)
                 self.counters.hits += 1
-                return record
-            del self._records[token]
+                return found[0]
+            self._drop(token)
         negative_until = self._absent.get(token)
         if negative_until is not None:
             if self._clock() < negative_until:
+                self._absent.move_to_end(token)
                 self.counters.negative_hits += 1
                 return ABSENT
             del self._absent[token]
@@ -95,11 +123,12 @@ class SessionCache:
         if known is not None:
             return None if known is ABSENT else known
         self.counters.misses += 1
-        flight = self._flights.get(token)
-        if flight is None:
-            flight = self._flights[token] = asyncio.ensure_future(self._read(token))
-            flight.add_done_callback(lambda done: self._land(token, done))
-        return await asyncio.shield(flight)
+        oldest = self._clock() - self._max_age_s
+        while True:
+            flight = self._flights.get(token) or self._start(token)
+            record = await _landing(flight)
+            if flight.began >= oldest:
+                return record
 
     async def check(self) -> None:
         """Raise StoreUnavailable if the store cannot answer."""
@@ -107,59 +136,99 @@ class SessionCache:
 
     def forget(self, token: SessionToken) -> None:
         """Believe nothing about this token that was read before now."""
-        self._records.pop(token, None)
+        self._drop(token)
         self._absent.pop(token, None)
-        self._generation += 1
+        flight = self._flights.get(token)
+        if flight is not None:
+            flight.forgotten = True
 
     def forget_user(self, user_id: str) -> None:
         """Believe nothing about this user's sessions that was read before now."""
-        for token in [token for token, (record, _) in self._records.items() if record.user.id == user_id]:
-            del self._records[token]
-        self._generation += 1
+        for token in tuple(self._tokens_of.get(user_id, ())):
+            self._drop(token)
+        for flight in self._flights.values():
+            flight.forgotten_users.add(user_id)
 
     def clear(self) -> None:
         """Believe nothing that was read before now."""
         self._records.clear()
+        self._tokens_of.clear()
         self._absent.clear()
-        self._generation += 1
+        for flight in self._flights.values():
+            flight.forgotten = True
 
     async def close(self) -> None:
-        """End the reads under way and close the store."""
-        flights = list(self._flights.values())
-        for flight in flights:
-            flight.cancel()
-        await asyncio.gather(*flights, return_exceptions=True)
+        """End the reads under way, whose callers are told StoreUnavailable, and close the store."""
+        self._closed = True
+        tasks = [flight.task for flight in self._flights.values()]
+        self._flights.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._store.close()
 
-    async def _read(self, token: SessionToken) -> SessionRecord | None:
-        while True:
-            began, generation = self._clock(), self._generation
-            self.counters.reads += 1
-            record = await self._store.read_session(token)
-            if generation == self._generation:
-                break
-        if record is None:
-            self._remember_absent(token, began + self._negative_age_s)
-        else:
-            self._remember(token, record, began + self._max_age_s)
+    def _start(self, token: SessionToken) -> _Flight:
+        if self._closed:
+            raise StoreUnavailable("the session store was closed")
+        flight = self._flights[token] = _Flight(self._clock())
+        flight.task = asyncio.get_running_loop().create_task(self._fly(token, flight))
+        flight.task.add_done_callback(_note_outcome)
+        return flight
+
+    async def _fly(self, token: SessionToken, flight: _Flight) -> SessionRecord | None:
+        """Read until nothing was forgotten meanwhile, and remember the answer."""
+        try:
+            while True:
+                flight.begin(self._clock())
+                self.counters.reads += 1
+                record = await self._store.read_session(token)
+                if flight.believes(record):
+                    break
+        finally:
+            # Here, not in a callback: who comes between the end of this task and a callback must not join it.
+            if self._flights.get(token) is flight:
+                del self._flights[token]
+        if record is not None:
+            self._remember(token, record, flight.began + self._max_age_s)
+        elif not flight.forgotten_users:  # whose session it would have been is not known
+            self._remember_absent(token, flight.began + self._negative_age_s)
         return record
 
-    def _land(self, token: SessionToken, flight: asyncio.Task[SessionRecord | None]) -> None:
-        self._flights.pop(token, None)
-        if not flight.cancelled():
-            flight.exception()  # every waiter may have left; then nobody asks for it
-
     def _remember(self, token: SessionToken, record: SessionRecord, until: float) -> None:
+        self._drop(token)
         self._absent.pop(token, None)
         self._records[token] = (record, until)
-        self._records.move_to_end(token)
+        self._tokens_of.setdefault(record.user.id, set()).add(token)
         if len(self._records) > self._entries:
-            self._records.popitem(last=False)
+            self._drop(next(iter(self._records)))
             self.counters.evictions += 1
 
     def _remember_absent(self, token: SessionToken, until: float) -> None:
-        self._records.pop(token, None)
+        self._drop(token)
         self._absent[token] = until
         self._absent.move_to_end(token)
         if len(self._absent) > self._negative_entries:
             self._absent.popitem(last=False)
+
+    def _drop(self, token: SessionToken) -> None:
+        found = self._records.pop(token, None)
+        if found is not None:
+            user_id = found[0].user.id
+            tokens = self._tokens_of[user_id]
+            tokens.discard(token)
+            if not tokens:
+                del self._tokens_of[user_id]
+
+
+async def _landing(flight: _Flight) -> SessionRecord | None:
+    """What the read gives.  Cancelling the caller does not cancel the read."""
+    await asyncio.wait((flight.task,))
+    if flight.task.cancelled():
+        raise StoreUnavailable("the session store was closed")
+    return flight.task.result()
+
+
+def _note_outcome(task: asyncio.Task[SessionRecord | None]) -> None:
+    """Look at a failure: when every caller has left, nobody else does, and asyncio would complain."""
+    if not task.cancelled():
+        task.exception()

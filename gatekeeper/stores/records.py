@@ -128,8 +128,8 @@ def _is_banned(value: object) -> bool:
 def _plain(value: object) -> str | int | float | bool | None:
     """What JSON can say of a declared field, a date as Better Auth prints it; None for the rest, bytes for one."""
     if isinstance(value, datetime):
-        naive = _aware(value).replace(tzinfo=None) - (value.utcoffset() or timedelta())
-        return naive.isoformat(timespec="milliseconds") + "Z"
+        ms = date_ms(value)
+        return None if ms is None else (_EPOCH + ms * _MILLISECOND).isoformat(timespec="milliseconds")[:-6] + "Z"
     if isinstance(value, UUID):
         return str(value)
     if isinstance(value, float):
