@@ -1,5 +1,6 @@
 """SQLite files as Better Auth makes them, for tests: its captured DDL, its encodings of values."""
 
+import hashlib
 import json
 import sqlite3
 from contextlib import closing
@@ -49,7 +50,7 @@ def add_session(
     """Insert a session; `more` are further columns by their names, and replace the usual values."""
     date = iso(created_at_ms)
     row = {
-        "id": f"session-{token}" if id is None else id,
+        "id": session_id(token) if id is None else id,
         "expiresAt": iso(expires_at_ms),
         "token": token,
         "createdAt": date,
@@ -59,6 +60,11 @@ def add_session(
         "userId": user_id,
     }
     insert(path, "session", {**row, **more})
+
+
+def session_id(token: str) -> str:
+    """The id that `add_session` gives the session of this token."""
+    return "session-" + hashlib.sha256(token.encode()).hexdigest()[:8]
 
 
 def insert(path: Path, table: str, row: dict[str, Any]) -> None:

@@ -1,8 +1,8 @@
 """What every session store must do: one suite for all of them.
 
 A store's test module subclasses `StoreContract` and implements the five abstract methods on the real thing; the tests
-come by inheritance.  Values are given as Better Auth's fields, by its names, dates as milliseconds since the epoch: each
-store writes them the way Better Auth does there.
+come by inheritance.  Values are given as Better Auth's fields, by its names, dates as milliseconds since the epoch:
+each store writes them the way Better Auth does there.
 """
 
 from abc import abstractmethod

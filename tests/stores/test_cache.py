@@ -1,0 +1,590 @@
+"""`stores.cache`: what is remembered, for how long, and what is asked how often.  No real time passes here."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
+
+from gatekeeper.core.errors import StoreUnavailable
+from gatekeeper.core.model import Session, SessionRecord, SessionToken, User
+from gatekeeper.stores.cache import ABSENT, SessionCache
+
+MAX_AGE_S = 10.0
+NEGATIVE_AGE_S = 2.0
+
+
+class FakeStore:
+    """Sessions in a dict.  While `held`, reads wait for `release`; each answers with what was stored when it began."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, SessionRecord] = {}
+        self.error: StoreUnavailable | None = None
+        self.held = False
+        self.reads: list[str] = []
+        self.waiting: list[tuple[str, asyncio.Event]] = []
+        self.most_at_once: dict[str, int] = {}
+        self.closed = 0
+
+    def put(self, token: str, user_id: str = "user_1", version: int = 0) -> SessionRecord:
+        user = User(user_id, "Ada", "ada@example.test", True, None, 0, version)
+        record = SessionRecord(Session(f"id-{token}", token, user_id, 0, 0, version, None, None), user)
+        self.records[token] = record
+        return record
+
+    async def read_session(self, token: SessionToken) -> SessionRecord | None:
+        self.reads.append(token)
+        record, error = self.records.get(token), self.error
+        if self.held:
+            entry = (token, asyncio.Event())
+            self.waiting.append(entry)
+            at_once = sum(1 for waiting, _ in self.waiting if waiting == token)
+            self.most_at_once[token] = max(self.most_at_once.get(token, 0), at_once)
+            try:
+                await entry[1].wait()
+            finally:
+                self.waiting.remove(entry)
+        if error is not None:
+            raise error
+        return record
+
+    def release(self) -> None:
+        """Let the oldest read that waits answer."""
+        next(event for _, event in self.waiting if not event.is_set()).set()
+
+    async def check(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+    async def close(self) -> None:
+        self.closed += 1
+
+
+class Setting:
+    """A cache in front of a fake store, and the time."""
+
+    def __init__(self, **limits: Any) -> None:
+        self.now = 1000.0
+        self.store = FakeStore()
+        sizes = {"max_age_s": MAX_AGE_S, "entries": 3, "negative_age_s": NEGATIVE_AGE_S, "negative_entries": 2}
+        self.cache = SessionCache(self.store, **{**sizes, **limits}, clock=lambda: self.now)
+
+    async def get(self, token: str) -> SessionRecord | None:
+        return await self.cache.get(SessionToken(token))
+
+    def peek(self, token: str) -> Any:
+        return self.cache.peek(SessionToken(token))
+
+    def forget(self, token: str) -> None:
+        self.cache.forget(SessionToken(token))
+
+    async def begin(self, token: str) -> "asyncio.Task[SessionRecord | None]":
+        """A caller who waits for a read that is held."""
+        task = asyncio.ensure_future(self.get(token))
+        await turn()
+        return task
+
+
+async def turn() -> None:
+    """Let everything that can run do so."""
+    for _ in range(8):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def s() -> AsyncIterator[Setting]:
+    setting = Setting()
+    yield setting
+    await setting.cache.close()
+
+
+# Age
+
+
+async def test_a_read_is_remembered_until_its_age_is_reached(s: Setting) -> None:
+    record = s.store.put("a")
+    assert s.peek("a") is None
+    assert await s.get("a") is record
+    s.now += MAX_AGE_S - 0.001
+    assert s.peek("a") is record
+    assert await s.get("a") is record
+    s.now += 0.001
+    assert s.peek("a") is None
+    assert s.store.reads == ["a"]
+    assert await s.get("a") is record
+    assert s.store.reads == ["a", "a"]
+
+
+async def test_absence_is_remembered_briefly(s: Setting) -> None:
+    assert await s.get("a") is None
+    s.store.put("a")
+    s.now += NEGATIVE_AGE_S - 0.001
+    assert s.peek("a") is ABSENT
+    assert await s.get("a") is None
+    s.now += 0.001
+    assert s.peek("a") is None
+    assert await s.get("a") is s.store.records["a"]
+
+
+async def test_age_counts_from_the_start_of_the_read(s: Setting) -> None:
+    record = s.store.put("a")
+    s.store.held = True
+    caller = await s.begin("a")
+    s.now += MAX_AGE_S - 1
+    s.store.release()
+    assert await caller is record
+    assert s.peek("a") is record
+    s.now += 1
+    assert s.peek("a") is None
+
+
+async def test_a_read_that_took_longer_than_the_age_answers_its_caller_only(s: Setting) -> None:
+    record = s.store.put("a")
+    s.store.held = True
+    caller = await s.begin("a")
+    s.now += MAX_AGE_S
+    s.store.release()
+    assert await caller is record
+    assert s.peek("a") is None
+
+
+async def test_who_comes_to_an_old_read_waits_for_a_new_one(s: Setting) -> None:
+    """It says what was true longer ago than an answer may be old."""
+    s.store.put("a")
+    s.store.held = True
+    first = await s.begin("a")
+    s.now += MAX_AGE_S
+    joins = await s.begin("a")
+    s.now += 0.001
+    late = await s.begin("a")
+    del s.store.records["a"]
+    s.store.release()
+    await turn()
+    assert first.done()
+    assert joins.done()
+    assert not late.done()
+    s.store.release()
+    assert await late is None
+    assert s.store.reads == ["a", "a"]
+
+
+async def test_without_an_age_nothing_is_remembered() -> None:
+    s = Setting(max_age_s=0, negative_age_s=0)
+    record = s.store.put("a")
+    assert [await s.get("a"), await s.get("a")] == [record, record]
+    assert [await s.get("b"), await s.get("b")] == [None, None]
+    assert s.store.reads == ["a", "a", "b", "b"]
+    assert s.peek("a") is None
+    assert s.peek("b") is None
+    await s.cache.close()
+
+
+# Bounds
+
+
+async def test_the_least_recently_used_session_goes_first(s: Setting) -> None:
+    for token in "abc":
+        s.store.put(token)
+        await s.get(token)
+    assert s.peek("a")
+    s.store.put("d")
+    await s.get("d")
+    assert [bool(s.peek(token)) for token in "abcd"] == [True, False, True, True]
+    assert s.cache.counters.evictions == 1
+    assert s.cache.size == 3
+
+
+async def test_a_session_read_again_counts_once(s: Setting) -> None:
+    for token in "abca":
+        s.store.put(token)
+        await s.get(token)
+        s.now += MAX_AGE_S / 4
+    s.now += MAX_AGE_S / 2
+    await s.get("b")
+    assert s.cache.counters.evictions == 0
+    assert s.cache.size <= 3
+
+
+async def test_made_up_tokens_push_no_session_out(s: Setting) -> None:
+    record = s.store.put("a")
+    await s.get("a")
+    for number in range(100):
+        assert await s.get(f"made-up-{number}") is None
+    assert s.peek("a") is record
+    assert [s.peek(f"made-up-{number}") for number in (0, 97, 98, 99)] == [None, None, ABSENT, ABSENT]
+
+
+async def test_a_session_that_went_is_absent_and_one_that_came_is_there(s: Setting) -> None:
+    s.store.put("a")
+    await s.get("a")
+    del s.store.records["a"]
+    s.now += MAX_AGE_S
+    assert await s.get("a") is None
+    assert s.peek("a") is ABSENT
+    assert s.cache.size == 0
+    record = s.store.put("a")
+    s.now += NEGATIVE_AGE_S
+    assert await s.get("a") is record
+    assert s.peek("a") is record
+
+
+@pytest.mark.parametrize("entries", [0, 1])
+async def test_the_smallest_bounds_hold(entries: int) -> None:
+    s = Setting(entries=entries, negative_entries=entries)
+    for token in "ab":
+        s.store.put(token)
+        assert await s.get(token)
+        assert await s.get(f"no-{token}") is None
+    assert [bool(s.peek(token)) for token in "ab"] == [False, entries == 1]
+    assert [s.peek(f"no-{token}") is ABSENT for token in "ab"] == [False, entries == 1]
+    await s.cache.close()
+
+
+# Flights
+
+
+async def test_callers_at_the_same_time_share_one_read(s: Setting) -> None:
+    record = s.store.put("a")
+    s.store.held = True
+    callers = [await s.begin("a") for _ in range(50)]
+    other = await s.begin("b")
+    s.store.release()
+    assert await asyncio.gather(*callers) == [record] * 50
+    s.store.release()
+    assert await other is None
+    assert s.store.reads == ["a", "b"]
+    assert (s.cache.counters.misses, s.cache.counters.reads) == (51, 2)
+
+
+@pytest.mark.parametrize("leaver", [0, 1], ids=["the-one-who-began-it", "one-who-joined"])
+async def test_a_caller_who_leaves_does_not_take_the_read_along(s: Setting, leaver: int) -> None:
+    record = s.store.put("a")
+    s.store.held = True
+    callers = [await s.begin("a"), await s.begin("a")]
+    callers[leaver].cancel()
+    await turn()
+    assert callers[leaver].cancelled()
+    s.store.release()
+    assert await callers[1 - leaver] is record
+    assert s.store.reads == ["a"]
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["an-answer", "a-failure"])
+async def test_a_read_whose_callers_all_left_ends_quietly(s: Setting, fails: bool) -> None:
+    record = s.store.put("a")
+    s.store.error = StoreUnavailable("away") if fails else None
+    s.store.held = True
+    caller = await s.begin("a")
+    caller.cancel()
+    await turn()
+    s.store.release()
+    await turn()
+    assert s.peek("a") is (None if fails else record)
+    assert "0 reads" in repr(s.cache)
+
+
+async def test_a_failure_is_told_to_all_and_not_remembered(s: Setting) -> None:
+    s.store.error = StoreUnavailable("auth.db: away")
+    s.store.held = True
+    callers = [await s.begin("a") for _ in range(3)]
+    s.store.release()
+    results = await asyncio.gather(*callers, return_exceptions=True)
+    assert results == [s.store.error] * 3
+    assert s.peek("a") is None
+    s.store.error, s.store.held = None, False
+    record = s.store.put("a")
+    assert await s.get("a") is record
+
+
+async def test_a_failure_leaves_what_is_in_memory(s: Setting) -> None:
+    record = s.store.put("a")
+    await s.get("a")
+    s.store.error = StoreUnavailable("away")
+    with pytest.raises(StoreUnavailable):
+        await s.get("b")
+    assert await s.get("a") is record
+
+
+# Forgetting
+
+
+@pytest.mark.parametrize("how", ["token", "user", "all"])
+async def test_what_is_forgotten_is_read_again(s: Setting, how: str) -> None:
+    for token, user_id in (("a", "user_1"), ("b", "user_1"), ("c", "user_2")):
+        s.store.put(token, user_id)
+        await s.get(token)
+    forget(s, how)
+    kept = {"token": "bc", "user": "c", "all": ""}[how]
+    assert [bool(s.peek(token)) for token in "abc"] == [token in kept for token in "abc"]
+
+
+@pytest.mark.parametrize("how", ["token", "all"])
+async def test_forgotten_absence_is_asked_again(s: Setting, how: str) -> None:
+    assert await s.get("a") is None
+    forget(s, how)
+    assert s.peek("a") is None
+
+
+@pytest.mark.parametrize("how", ["token", "user", "all"])
+@pytest.mark.parametrize("revoked", [False, True])
+async def test_a_read_that_began_before_is_done_again(s: Setting, how: str, revoked: bool) -> None:
+    """The read saw the session as it was before; neither its callers nor those after them may."""
+    s.store.put("a", version=1)
+    s.store.held = True
+    before = await s.begin("a")
+    if revoked:
+        del s.store.records["a"]
+    else:
+        s.store.put("a", version=2)
+    forget(s, how)
+    after = await s.begin("a")
+    s.now += 1
+    s.store.release()
+    await turn()
+    assert not before.done()
+    assert s.peek("a") is None
+    s.store.release()
+    expected = s.store.records.get("a")
+    assert await before is expected
+    assert await after is expected
+    assert s.store.reads == ["a", "a"]
+    assert s.peek("a") is (ABSENT if revoked else expected)
+    s.now += (NEGATIVE_AGE_S if revoked else MAX_AGE_S) - 0.001
+    assert s.peek("a") is not None, "age counts from the start of the second read"
+
+
+async def test_each_forgetting_counts_for_a_read_under_way(s: Setting) -> None:
+    s.store.put("a", version=1)
+    s.store.held = True
+    caller = await s.begin("a")
+    for version in (2, 3):
+        s.store.put("a", version=version)
+        s.forget("a")
+        s.store.release()
+        await turn()
+        assert not caller.done()
+    s.store.release()
+    assert await caller is s.store.records["a"]
+    assert s.store.reads == ["a"] * 3
+
+
+async def test_what_others_forget_does_not_hold_a_read_up(s: Setting) -> None:
+    record = s.store.put("a", "user_1")
+    s.store.held = True
+    caller = await s.begin("a")
+    s.forget("b")
+    s.cache.forget_user("user_2")
+    s.store.release()
+    assert await caller is record
+    assert s.peek("a") is record
+    assert s.store.reads == ["a"]
+
+
+async def test_absence_found_while_a_user_was_forgotten_is_not_remembered(s: Setting) -> None:
+    s.store.held = True
+    caller = await s.begin("a")
+    s.cache.forget_user("user_1")
+    s.store.release()
+    assert await caller is None
+    assert s.peek("a") is None
+
+
+async def test_forgetting_what_is_not_there_is_nothing(s: Setting) -> None:
+    s.forget("a")
+    s.cache.forget_user("user_1")
+    s.cache.clear()
+    assert s.cache.size == 0
+
+
+def forget(s: Setting, how: str) -> None:
+    if how == "token":
+        s.forget("a")
+    elif how == "user":
+        s.cache.forget_user("user_1")
+    else:
+        s.cache.clear()
+
+
+# The rest
+
+
+async def test_counters_say_what_happened(s: Setting) -> None:
+    s.store.put("a")
+    await s.get("a")
+    await s.get("a")
+    s.peek("a")
+    await s.get("b")
+    await s.get("b")
+    s.peek("c")
+    counters = s.cache.counters
+    assert (counters.hits, counters.negative_hits, counters.misses, counters.reads) == (2, 1, 2, 2)
+
+
+async def test_check_asks_the_store(s: Setting) -> None:
+    await s.cache.check()
+    s.store.error = StoreUnavailable("away")
+    with pytest.raises(StoreUnavailable, match="away"):
+        await s.cache.check()
+
+
+async def test_closing_ends_the_reads_and_closes_the_store() -> None:
+    s = Setting()
+    s.store.held = True
+    callers = [await s.begin("a"), await s.begin("b")]
+    await s.cache.close()
+    results = await asyncio.gather(*callers, return_exceptions=True)
+    assert [type(result) for result in results] == [StoreUnavailable] * 2, "told, not cancelled"
+    assert s.store.waiting == []
+    assert s.store.closed == 1
+    with pytest.raises(StoreUnavailable, match="closed"):
+        await s.get("a")
+
+
+async def test_closing_before_a_read_began_is_told_too() -> None:
+    s = Setting()
+    caller = asyncio.ensure_future(s.get("a"))
+    await asyncio.sleep(0)
+    await s.cache.close()
+    with pytest.raises(StoreUnavailable, match="closed"):
+        await caller
+    assert s.store.reads == []
+
+
+async def test_nothing_shown_names_a_token(s: Setting) -> None:
+    s.store.put("very-secret")
+    await s.get("very-secret")
+    assert repr(s.cache) == "<SessionCache 1 sessions, 0 reads under way>"
+
+
+class CacheMachine(RuleBasedStateMachine):
+    """Any interleaving of callers, answers, revocations and time.
+
+    The model keeps, for each token, each state of the store with the moment it ended.  An answer is right if it was
+    true at some moment since `max_age` before it was asked for, and since the last time that it was forgotten.
+    """
+
+    TOKENS = st.sampled_from(["a", "b", "c", "d", "e"])
+    callers = Bundle("callers")
+
+    @initialize(entries=st.integers(0, 4), negative_entries=st.integers(0, 3), max_age_s=st.sampled_from([0, 5, 20]))
+    def begin(self, entries: int, negative_entries: int, max_age_s: float) -> None:
+        self.entries, self.negative_entries, self.max_age_s = entries, negative_entries, max_age_s
+        self.loop = asyncio.new_event_loop()
+        self.version = 0
+        self.setting = Setting(
+            entries=entries, negative_entries=negative_entries, max_age_s=max_age_s, negative_age_s=max_age_s / 2
+        )
+        self.setting.store.held = True
+        self.ended: dict[SessionRecord | None | tuple[str, int], float] = {}
+        self.past: dict[str, list[tuple[SessionRecord | None, float]]] = {}
+        self.forgotten: dict[str, float] = {}
+
+    @rule(token=TOKENS, user=st.sampled_from(["user_1", "user_2"]))
+    def write(self, token: str, user: str) -> None:
+        """A write is told of, as by a feed, or else found out by age."""
+        self._end(token)
+        self.version += 1
+        self.setting.store.put(token, user, self.version)
+
+    @rule(token=TOKENS)
+    def revoke(self, token: str) -> None:
+        self._end(token)
+        self.setting.store.records.pop(token, None)
+
+    @rule(token=TOKENS)
+    def revoke_and_tell(self, token: str) -> None:
+        self.revoke(token)
+        self.setting.forget(token)
+        self.past.pop(token, None)
+
+    @rule(user=st.sampled_from(["user_1", "user_2"]))
+    def change_user_and_tell(self, user: str) -> None:
+        for token, record in list(self.setting.store.records.items()):
+            if record.user.id == user:
+                self.write(token, user)
+                self.past[token] = [(old, at) for old, at in self.past[token] if not _is_of(old, user)]
+        self.setting.cache.forget_user(user)
+
+    @rule()
+    def clear(self) -> None:
+        self.setting.cache.clear()
+        self.past.clear()
+
+    @rule(seconds=st.sampled_from([1, 3, 6]))
+    def wait(self, seconds: float) -> None:
+        self.setting.now += seconds
+
+    @rule(target=callers, token=TOKENS)
+    def ask(self, token: str) -> Any:
+        async def ask() -> tuple[str, list[SessionRecord | None]]:
+            allowed = self._allowed(token)
+            answer = await self.setting.get(token)
+            assert answer in allowed + self._allowed(token, since=asked), (answer, allowed)
+            return token, allowed
+
+        asked = self.setting.now
+        return self.loop.run_until_complete(self._start(ask()))
+
+    @rule(task=consumes(callers))
+    def leave(self, task: Any) -> None:
+        task.cancel()
+        self.loop.run_until_complete(turn())
+        if not task.cancelled():
+            task.result()
+
+    @rule()
+    def answer(self) -> None:
+        if self.setting.store.waiting:
+            self.setting.store.release()
+            self.loop.run_until_complete(turn())
+
+    @rule(token=TOKENS)
+    def look(self, token: str) -> None:
+        found = self.setting.peek(token)
+        if found is not None:
+            assert (None if found is ABSENT else found) in self._allowed(token)
+
+    @invariant()
+    def is_bounded(self) -> None:
+        if not hasattr(self, "setting"):
+            return
+        cache = self.setting.cache
+        assert cache.size <= self.entries
+        assert len(cache._absent) <= self.negative_entries
+        assert {token for tokens in cache._tokens_of.values() for token in tokens} == set(cache._records)
+        assert all(cache._tokens_of.values())
+        assert max(self.setting.store.most_at_once.values(), default=0) <= 1
+
+    def teardown(self) -> None:
+        if not hasattr(self, "setting"):
+            return
+        while self.setting.store.waiting:
+            self.answer()
+        self.loop.run_until_complete(self.setting.cache.close())
+        self.loop.close()
+
+    def _end(self, token: str) -> None:
+        record = self.setting.store.records.get(token)
+        self.past.setdefault(token, []).append((record, self.setting.now))
+
+    def _allowed(self, token: str, since: float | None = None) -> list[SessionRecord | None]:
+        """What was true of a token since then, or since the greatest age before now."""
+        start = self.setting.now - self.max_age_s if since is None else since
+        ended = [record for record, at in self.past.get(token, []) if at >= start]
+        return [*ended, self.setting.store.records.get(token)]
+
+    async def _start(self, asking: Any) -> Any:
+        task = self.loop.create_task(asking)
+        await turn()
+        return task
+
+
+def _is_of(record: SessionRecord | None, user: str) -> bool:
+    return record is not None and record.user.id == user
+
+
+TestCacheMachine = CacheMachine.TestCase
+TestCacheMachine.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
