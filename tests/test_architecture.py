@@ -143,7 +143,14 @@ def test_every_module_says_what_it_is() -> None:
 
 def test_nothing_of_a_machine_stands_in_the_project() -> None:
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    forbidden = ["/" + "work/", "../" + "shared", "/" + "root/", "registry." + "npmjs", "pypi." + "org", "pythonhosted"]
+    forbidden = [
+        "/" + "work/",
+        "../" + "shared",
+        "/" + "root/",
+        "registry." + "npmjs",
+        "pypi." + "org",
+        "python" + "hosted",
+    ]
     for name in filter(None, listed.split("\0")):
         path = ROOT / name
         if not path.is_file() or path.suffix in (".png", ".db"):

@@ -54,6 +54,14 @@ def unavailable(settings: Settings) -> Iterator[tuple[str, str]]:
     yield from _special_cases(settings)
 
 
+def unavailable_paths() -> Iterator[str]:
+    """The settings that only their default or off is accepted for, as they stand in the documentation."""
+    yield from _DEFAULTS
+    yield from ("tls.cert", "tls.key", "upstream.tls.ca", "upstream.tls.cert", "upstream.tls.key")
+    yield from ("upstreams.*.tls.ca", "upstreams.*.tls.cert", "upstreams.*.tls.key")
+    yield "protect[].require.organizations"
+
+
 def _special_cases(settings: Settings) -> Iterator[tuple[str, str]]:
     if settings.listen.startswith("unix:"):
         yield "listen", "Unix sockets are not available yet"

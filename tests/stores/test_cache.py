@@ -37,7 +37,7 @@ class FakeStore:
 
     async def read_session(self, token: SessionToken) -> SessionRecord | None:
         self.reads.append(token)
-        record, error = self.records.get(token), self.error
+        record = self.records.get(token)
         if self.held:
             entry = (token, asyncio.Event())
             self.waiting.append(entry)
@@ -47,8 +47,8 @@ class FakeStore:
                 await entry[1].wait()
             finally:
                 self.waiting.remove(entry)
-        if error is not None:
-            raise error
+        if self.error is not None:
+            raise self.error
         return record
 
     def release(self) -> None:
@@ -462,35 +462,38 @@ async def test_nothing_shown_names_a_token(s: Setting) -> None:
 class CacheMachine(RuleBasedStateMachine):
     """Any interleaving of callers, answers, revocations and time.
 
-    The model keeps, for each token, each state of the store with the moment it ended.  An answer is right if it was
-    true at some moment since `max_age` before it was asked for, and since the last time that it was forgotten.
+    The model keeps the earlier states of each token with the moment at which they ended; what was forgotten is struck
+    out.  An answer is right if it is the present state, or one that ended no longer than `max_age` before the question.
     """
 
     TOKENS = st.sampled_from(["a", "b", "c", "d", "e"])
+    USERS = st.sampled_from(["user_1", "user_2"])
     callers = Bundle("callers")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.version = 0
+        self.past: dict[str, list[tuple[SessionRecord | None, float]]] = {}
+        self.tasks: list[asyncio.Task[None]] = []
+        self.setting = Setting()
 
     @initialize(entries=st.integers(0, 4), negative_entries=st.integers(0, 3), max_age_s=st.sampled_from([0, 5, 20]))
     def begin(self, entries: int, negative_entries: int, max_age_s: float) -> None:
         self.entries, self.negative_entries, self.max_age_s = entries, negative_entries, max_age_s
-        self.loop = asyncio.new_event_loop()
-        self.version = 0
-        self.setting = Setting(
-            entries=entries, negative_entries=negative_entries, max_age_s=max_age_s, negative_age_s=max_age_s / 2
-        )
+        sizes = {"entries": entries, "negative_entries": negative_entries}
+        self.setting = Setting(**sizes, max_age_s=max_age_s, negative_age_s=max_age_s / 2)
         self.setting.store.held = True
-        self.ended: dict[SessionRecord | None | tuple[str, int], float] = {}
-        self.past: dict[str, list[tuple[SessionRecord | None, float]]] = {}
-        self.forgotten: dict[str, float] = {}
 
-    @rule(token=TOKENS, user=st.sampled_from(["user_1", "user_2"]))
+    @rule(token=TOKENS, user=USERS)
     def write(self, token: str, user: str) -> None:
-        """A write is told of, as by a feed, or else found out by age."""
         self._end(token)
         self.version += 1
         self.setting.store.put(token, user, self.version)
 
     @rule(token=TOKENS)
     def revoke(self, token: str) -> None:
+        """Nobody tells the cache: age must find it out."""
         self._end(token)
         self.setting.store.records.pop(token, None)
 
@@ -498,15 +501,16 @@ class CacheMachine(RuleBasedStateMachine):
     def revoke_and_tell(self, token: str) -> None:
         self.revoke(token)
         self.setting.forget(token)
-        self.past.pop(token, None)
+        self.past.pop(token)
 
-    @rule(user=st.sampled_from(["user_1", "user_2"]))
+    @rule(user=USERS)
     def change_user_and_tell(self, user: str) -> None:
         for token, record in list(self.setting.store.records.items()):
             if record.user.id == user:
                 self.write(token, user)
-                self.past[token] = [(old, at) for old, at in self.past[token] if not _is_of(old, user)]
         self.setting.cache.forget_user(user)
+        for token, states in self.past.items():
+            self.past[token] = [(old, at) for old, at in states if old is None or old.user.id != user]
 
     @rule()
     def clear(self) -> None:
@@ -519,71 +523,79 @@ class CacheMachine(RuleBasedStateMachine):
 
     @rule(target=callers, token=TOKENS)
     def ask(self, token: str) -> Any:
-        async def ask() -> tuple[str, list[SessionRecord | None]]:
-            allowed = self._allowed(token)
-            answer = await self.setting.get(token)
-            assert answer in allowed + self._allowed(token, since=asked), (answer, allowed)
-            return token, allowed
-
-        asked = self.setting.now
-        return self.loop.run_until_complete(self._start(ask()))
+        task = self.loop.create_task(self._ask(token))
+        self.tasks.append(task)
+        self._turn()
+        return task
 
     @rule(task=consumes(callers))
     def leave(self, task: Any) -> None:
         task.cancel()
-        self.loop.run_until_complete(turn())
-        if not task.cancelled():
-            task.result()
+        self._turn()
 
     @rule()
     def answer(self) -> None:
         if self.setting.store.waiting:
             self.setting.store.release()
-            self.loop.run_until_complete(turn())
+            self._turn()
+
+    @rule()
+    def fail(self) -> None:
+        """The oldest read fails."""
+        self.setting.store.error = StoreUnavailable("away")
+        self.answer()
+        self.setting.store.error = None
 
     @rule(token=TOKENS)
     def look(self, token: str) -> None:
         found = self.setting.peek(token)
         if found is not None:
-            assert (None if found is ABSENT else found) in self._allowed(token)
+            assert (None if found is ABSENT else found) in self._true_since(token, self.setting.now)
+
+    @invariant()
+    def nobody_was_told_wrong(self) -> None:
+        for task in [task for task in self.tasks if task.done()]:
+            self.tasks.remove(task)
+            if not task.cancelled():
+                task.result()
 
     @invariant()
     def is_bounded(self) -> None:
-        if not hasattr(self, "setting"):
-            return
-        cache = self.setting.cache
-        assert cache.size <= self.entries
-        assert len(cache._absent) <= self.negative_entries
-        assert {token for tokens in cache._tokens_of.values() for token in tokens} == set(cache._records)
-        assert all(cache._tokens_of.values())
-        assert max(self.setting.store.most_at_once.values(), default=0) <= 1
+        cache, store = self.setting.cache, self.setting.store
+        if store.held:  # from `begin` on
+            assert cache.size <= self.entries
+            assert len(cache._absent) <= self.negative_entries
+            assert {token for tokens in cache._tokens_of.values() for token in tokens} == set(cache._records)
+            assert all(cache._tokens_of.values())
+            assert max(store.most_at_once.values(), default=0) <= 1
+            assert len(store.waiting) == len(cache._flights)
 
     def teardown(self) -> None:
-        if not hasattr(self, "setting"):
-            return
         while self.setting.store.waiting:
             self.answer()
+        self.nobody_was_told_wrong()
+        assert self.tasks == [], "nobody waits for ever"
         self.loop.run_until_complete(self.setting.cache.close())
         self.loop.close()
 
-    def _end(self, token: str) -> None:
-        record = self.setting.store.records.get(token)
-        self.past.setdefault(token, []).append((record, self.setting.now))
+    async def _ask(self, token: str) -> None:
+        asked = self.setting.now
+        try:
+            answer = await self.setting.get(token)
+        except StoreUnavailable:
+            return
+        assert answer in self._true_since(token, asked)
 
-    def _allowed(self, token: str, since: float | None = None) -> list[SessionRecord | None]:
-        """What was true of a token since then, or since the greatest age before now."""
-        start = self.setting.now - self.max_age_s if since is None else since
-        ended = [record for record, at in self.past.get(token, []) if at >= start]
+    def _true_since(self, token: str, asked: float) -> list[SessionRecord | None]:
+        ended = [state for state, at in self.past.get(token, []) if at >= asked - self.max_age_s]
         return [*ended, self.setting.store.records.get(token)]
 
-    async def _start(self, asking: Any) -> Any:
-        task = self.loop.create_task(asking)
-        await turn()
-        return task
+    def _end(self, token: str) -> None:
+        state = self.setting.store.records.get(token)
+        self.past.setdefault(token, []).append((state, self.setting.now))
 
-
-def _is_of(record: SessionRecord | None, user: str) -> bool:
-    return record is not None and record.user.id == user
+    def _turn(self) -> None:
+        self.loop.run_until_complete(turn())
 
 
 TestCacheMachine = CacheMachine.TestCase

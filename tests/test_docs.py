@@ -1,0 +1,90 @@
+"""The documentation keeps up: settings, reasons, commands, examples and links."""
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from gatekeeper.cli import main
+from gatekeeper.config.load import load_text
+from gatekeeper.core.identity import identity_headers
+from gatekeeper.core.model import Reason
+from gatekeeper.explain import MEANINGS
+from scripts.settings_table import BEGIN, END, table
+from tests.core.records import authenticated
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+ENVIRON = {"BETTER_AUTH_SECRET": "kJ8vQ2mX5tR9wZ3bN6yC1pL4fH7gD0sA"}
+PAGES = [*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "SECURITY.md"]
+
+
+def test_settings_table_is_that_of_the_schema() -> None:
+    page = (DOCS / "configuration.md").read_text()
+    assert page.partition(BEGIN)[2].partition(END)[0] == table(), "run scripts/settings_table.py"
+
+
+def test_each_reason_is_documented_and_explained() -> None:
+    rows = re.findall(r"^\| `([A-Z_]+)` \|", (DOCS / "reasons.md").read_text(), re.MULTILINE)
+    assert rows == [reason.value for reason in Reason if reason.value in rows]
+    assert set(rows) == {reason.value for reason in Reason} == {reason.value for reason in MEANINGS}
+
+
+def test_each_command_and_option_is_documented() -> None:
+    page = (DOCS / "commands.md").read_text()
+    for name, command in main.commands.items():
+        assert f"## gatekeeper {name}" in page
+        for option in command.params:
+            if isinstance(option, click.Option):
+                assert any(flag in page for flag in option.opts), (name, option.opts)
+
+
+def test_each_identity_header_is_documented() -> None:
+    page = (DOCS / "headers.md").read_text()
+    sent = identity_headers(authenticated({"impersonated_by": "a", "active_organization_id": "o"}, role="admin"))
+    assert len(sent) == 9
+    for name in sent:
+        assert f"`{name}`" in page
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+        if "://" not in link:
+            assert (page.parent / link).exists(), link
+
+
+def _yaml_blocks(page: Path) -> list[str]:
+    return re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/configuration.md", "docs/migration.md"])
+def test_configurations_in_the_documentation_load(page: str) -> None:
+    blocks = _yaml_blocks(ROOT / page)
+    assert blocks
+    for block in blocks:
+        text = block if "upstream:" in block else _yaml_blocks(ROOT / "README.md")[0].replace("protect:", "#") + block
+        load_text(text, source=page, base_dir=ROOT, environ=ENVIRON)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/configuration.md"])
+def test_explain_answers_as_the_documentation_shows(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(_yaml_blocks(ROOT / "README.md")[0])
+    monkeypatch.setenv("BETTER_AUTH_SECRET", ENVIRON["BETTER_AUTH_SECRET"])
+    blocks = re.findall(r"\$ gatekeeper explain (\w+) '?([^'\n]+)'?\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+    assert blocks
+    for method, url, shown in blocks:
+        result = CliRunner().invoke(main, ["explain", method, url, "-c", str(config)])
+        assert result.exit_code == 0, result.output
+        assert result.output == shown
+
+
+def test_each_decision_record_has_its_parts() -> None:
+    records = sorted((DOCS / "adr").glob("*.md"))
+    assert [record.name[:4] for record in records] == [f"{n:04d}" for n in range(1, len(records) + 1)]
+    for record in records:
+        for part in ("## Context", "## Decision", "## Consequences", "## What would change our mind"):
+            assert part in record.read_text()
