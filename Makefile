@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
 SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
@@ -41,15 +42,16 @@ help:  ## This list
 $(VENV)/bin/python:
 	@bash scripts/make_venv.sh "$(PYTHON)" "$(VENV)"
 
-$(VENV)/.runtime: $(VENV)/bin/python locks/runtime.txt pyproject.toml
+$(VENV)/.runtime: $(VENV)/bin/python locks/build.txt locks/runtime.txt pyproject.toml
 	@echo "Installing the dependencies …"
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r locks/runtime.txt
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(PIP) --require-hashes -r locks/build.txt
+	@$(PIP) --require-hashes -r locks/runtime.txt
+	@$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.runtime locks/dev.txt
 	@echo "Installing what development needs …"
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r locks/dev.txt
+	@$(PIP) --require-hashes -r locks/dev.txt
 	@touch $@
 
 tests/real/node_modules/.ready: tests/real/package.json tests/real/package-lock.json

@@ -206,15 +206,18 @@ def cache_control_for(given: bytes | None, *, protected: bool, sets_cookie: bool
         return b"private, no-store"
     if not protected:
         return given
-    if not given:
-        return b"private, no-store"
+    return _made_private(given) if given else b"private, no-store"
+
+
+@lru_cache(maxsize=256)
+def _made_private(given: bytes) -> bytes:
     directives = [directive.strip() for directive in _DIRECTIVE.findall(given)]
+    if not all(_WELL_FORMED.fullmatch(directive) for directive in directives):
+        return b"private, no-store"
     bare = {directive.lower() for directive in directives}
     names = [directive.partition(b"=")[0].rstrip().lower() for directive in directives]
     if b"public" not in names and (b"private" in bare or b"no-store" in bare):  # `private="x"` hides the field x alone
         return given
-    if not all(_WELL_FORMED.fullmatch(directive) for directive in directives):
-        return b"private, no-store"
     kept = [part for part, name in zip(directives, names, strict=True) if name not in _SHARED_CACHE_DIRECTIVES]
     return b", ".join([b"private", *kept])
 

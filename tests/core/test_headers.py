@@ -281,6 +281,7 @@ def test_host(value: bytes, is_good: bool, http_1_0: bool) -> None:
 
 def test_one_host_exactly() -> None:
     assert judge((b"Accept", b"*/*")) is Reason.BAD_HOST
+    assert read_head([]) is Reason.BAD_HOST
     assert judge(HOST, HOST) is Reason.BAD_HOST
     assert judge(HOST, (b"hOST", b"evil.example")) is Reason.BAD_HOST
     assert judge(HOST, HOST, http_1_0=True) is Reason.BAD_HOST
@@ -652,6 +653,10 @@ def test_a_response_keeps_no_hop_by_hop_and_no_framing(name: bytes) -> None:
     assert answer((name.lower(), b"0")).kept == []
 
 
+def test_a_response_without_fields_ends_with_its_connection() -> None:
+    assert answer() == UpstreamHead([]) == UpstreamHead([], has_body=True, framing="close")
+
+
 def test_a_response_keeps_the_rest_as_it_came() -> None:
     fields = [(b"Set-Cookie", b"a=1"), (b"x", b" \xe4 "), (b"set-cookie", b"b=2"), (b"Server", b"s"), (b"n" * 65, b"")]
     head = answer(*fields)
@@ -678,8 +683,9 @@ def test_what_a_response_says_of_its_connection() -> None:
     assert not answer((b"Connection", b"keep-alive")).closes
     assert answer((b"Connection", b"Close")).closes
     assert answer((b"Connection", b"keep-alive"), (b"connection", b"X-Hop, CLOSE ")).closes
+    assert answer((b"Connection", b"close"), (b"Connection", b"X-Hop")).closes
     assert not answer((b"Connection", b"x-close")).closes
-    assert answer((b"Keep-Alive", b"timeout=5")).keep_alive == b"timeout=5"
+    assert answer((b"Keep-Alive", b"timeout=5"), (b"Upgrade", b"h2c")).keep_alive == b"timeout=5"
     assert answer().keep_alive is None
 
 
@@ -703,6 +709,7 @@ def test_a_response_cannot_lose_what_is_read_apart() -> None:
 
 def test_ordinary_connection_words_name_no_field() -> None:
     fields = [(b"Close", b"1"), (b"X", b"2")]
+    assert read((b"Connection", b"close, te"), *fields).kept == fields
     assert answer((b"Connection", b"close, keep-alive"), *fields).kept == fields
 
 
@@ -837,10 +844,12 @@ def test_an_unprotected_response_is_left_alone() -> None:
         pytest.param(b'x="a\\", private, ", max-age=1', b'private, x="a\\", private, ", max-age=1', id="escaped-quote"),
         pytest.param(b'x="open, private', b"private, no-store", id="open-quote"),
         pytest.param(b'", x="public, private"', b"private, no-store", id="quotes-out-of-step"),
+        pytest.param(b'private, ", x="public"', b"private, no-store", id="quotes-out-of-step-behind-private"),
         pytest.param(b"max age=1", b"private, no-store", id="two-words"),
         pytest.param(b"x = y, z", b"private, x = y, z", id="blanks-around-equals"),
         pytest.param(b"no-store=1", b"private, no-store=1", id="no-store-with-a-value"),
         pytest.param(b"privately", b"private, privately", id="a-longer-word"),
+        pytest.param(b" , max-age=1, ", b"private, max-age=1", id="blank-directives"),
         pytest.param(b",,max-age=1,,", b"private, max-age=1", id="empty-directives"),
     ],
 )

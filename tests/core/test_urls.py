@@ -1,0 +1,463 @@
+"""The canonical path and callback URLs, from the design's text; then what every backend might read."""
+
+import re
+from urllib.parse import unquote_to_bytes
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gatekeeper.core.model import Access, Reason, Route, Rule, Target
+from gatekeeper.core.routing import compile_rules, match_route
+from gatekeeper.core.urls import (
+    MAX_CALLBACK,
+    callback_for,
+    callback_from_referer,
+    encode_uri_component,
+    fold_segment,
+    is_valid_host,
+    origin_of,
+    parse_path,
+    parse_target,
+    safe_callback,
+)
+from tests.core.facts import target_of
+
+
+@pytest.mark.parametrize(
+    ("raw", "path"),
+    [
+        ("/", "/"),
+        ("/dashboard", "/dashboard"),
+        ("/dashboard/", "/dashboard/"),
+        ("//dashboard", "/dashboard"),
+        ("/a///b", "/a/b"),
+        ("/a//", "/a/"),
+        ("//", "/"),
+        ("/./dashboard", "/dashboard"),
+        ("/a/.", "/a/"),
+        ("/a/./", "/a/"),
+        ("/a/..", "/"),
+        ("/a/b/..", "/a/"),
+        ("/a/b/../", "/a/"),
+        ("/a/../b", "/b"),
+        ("/a//../b", "/b"),
+        ("/../../b", "/b"),
+        ("/x/%2e%2e/dashboard", "/dashboard"),
+        ("/x/.%2E/dashboard", "/dashboard"),
+        ("/%64ashboar%64", "/dashboard"),
+        ("/%7Eada/%41%5F%2D", "/~ada/A_-"),
+        ("/a%20b", "/a%20b"),
+        ("/caf%c3%a9", "/caf%c3%a9"),
+        ("/%2564ashboard", "/%2564ashboard"),
+        ("/a%2Fb", "/a%2Fb"),
+        ("/a%3bb", "/a%3bb"),
+        ("/...", "/..."),
+        ("/..x/.y", "/..x/.y"),
+        ("/a;b=c", "/a;b=c"),
+        ("/dashboard.", "/dashboard."),
+        ('/[a]{b}|^`<>"', '/[a]{b}|^`<>"'),
+    ],
+)
+def test_canonical_path(raw: str, path: str) -> None:
+    assert target_of(raw).path == path
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "",
+        "dashboard",
+        "*",
+        "@host/x",
+        "?x",
+        "/a\\b",
+        "/a%5cb",
+        "/a%5Cb",
+        "/a#b",
+        "/a?b#c",
+        "/a b",
+        "/a\tb",
+        "/a\x00b",
+        "/a\x7fb",
+        "/caf\u00e9",
+        "/a?caf\u00e9",
+        "/a\udcff",
+        "/a%",
+        "/a%4",
+        "/a%zz",
+        "/a%4g",
+        "/a% 1",
+        "/%00",
+        "/a%0d%0ab",
+        "/a%1f",
+        "/a%7f",
+        "/..;/x",
+        "/a/..;x=1/b",
+        "/a/.;/b",
+        "/a/..%3b/b",
+        "/a/..%20/b",
+        "/a/.%20",
+        "/a/..%20;x/b",
+        "http://",
+        "http:///x",
+        "http://user@host/x",
+        "http://host:port/x",
+        "http://ho st/x",
+        "https://host/a#b",
+        "ftp://host/x",
+        "javascript:alert(1)",
+    ],
+)
+def test_refused_targets(raw: str) -> None:
+    assert parse_target("GET", raw) is Reason.BAD_TARGET
+
+
+@pytest.mark.parametrize(
+    ("raw", "path", "query"),
+    [
+        ("/a?", "/a", ""),
+        ("/a?b=c?d", "/a", "b=c?d"),
+        ("/a?/../../b", "/a", "/../../b"),
+        ("/a?%00&%5c\\", "/a", "%00&%5c\\"),
+        ("http://evil.test/dashboard?x", "/dashboard", "x"),
+        ("HTTPS://h:8443/a/../b", "/b", None),
+        ("http://h", "/", None),
+        ("http://h?x", "/", "x"),
+        ("http://[::1]:80/a", "/a", None),
+    ],
+)
+def test_query_is_untouched_and_authority_dropped(raw: str, path: str, query: str | None) -> None:
+    target = target_of(raw)
+    assert (target.path, target.query) == (path, query)
+    assert target.path_and_query == (path if query is None else f"{path}?{query}")
+
+
+def test_asterisk_form_is_for_options_alone() -> None:
+    assert parse_target("OPTIONS", "*") == Target("*", None, (), ())
+    assert parse_target("GET", "*") is Reason.BAD_TARGET
+
+
+@pytest.mark.parametrize(
+    ("raw", "segments", "folded"),
+    [
+        ("/Dashboard", ("Dashboard",), ("dashboard",)),
+        ("/dashboard;x=1/a", ("dashboard;x=1", "a"), ("dashboard", "a")),
+        ("/dashboard%3Bx", ("dashboard;x",), ("dashboard",)),
+        ("/dashboard.%20.", ("dashboard. .",), ("dashboard",)),
+        ("/%C3%89", ("\u00c3\u0089",), ("\u00c3\u0089",)),
+        ("/a!%21%2541", ("a!!%41",), ("a!!%41",)),
+        ("/.../x", ("...", "x"), ("x",)),
+        ("/;x/y", (";x", "y"), ("y",)),
+        ("/", (), ()),
+    ],
+)
+def test_readings_of_segments(raw: str, segments: tuple[str, ...], folded: tuple[str, ...]) -> None:
+    target = target_of(raw)
+    assert target.segments == segments
+    assert target.folded == folded
+
+
+def test_encoded_slash_gives_a_second_reading() -> None:
+    target = target_of("/api%2f..%2Fdashboard?q")
+    assert target.path == "/api%2f..%2Fdashboard"
+    assert target.slash_reading is not None
+    assert target.slash_reading.path_and_query == "/dashboard?q"
+    assert target.slash_reading.slash_reading is None
+    assert target_of("/api").slash_reading is None
+    assert parse_path("/a%2f..;%2fb") is Reason.BAD_TARGET
+
+
+@pytest.mark.parametrize(
+    ("segment", "folded"), [("A", "a"), ("a;b", "a"), ("a. .\t", "a"), ("..", ""), ("\u00c4", "\u00c4"), ("a.b", "a.b")]
+)
+def test_fold_segment(segment: str, folded: str) -> None:
+    assert fold_segment(segment) == folded
+
+
+CHARACTERS = st.text(alphabet="/.%25efc;\\?#dDaA0 ", max_size=24).map(lambda text: "/" + text)
+
+
+@given(CHARACTERS)
+def test_law_normalising_twice_changes_nothing(raw: str) -> None:
+    target = parse_target("GET", raw)
+    if isinstance(target, Target):
+        again = target_of(target.path_and_query)
+        assert again == target
+
+
+PREFIXES = ("/d", "/a/d")
+TABLE = compile_rules([Rule(prefix, Access.SESSION) for prefix in PREFIXES], Access.PUBLIC)
+PASSING = compile_rules(
+    [Rule(prefix, Access.SESSION, encoded_slash="pass") for prefix in PREFIXES]
+    + [Rule("/*", Access.PUBLIC, encoded_slash="pass")],
+    Access.PUBLIC,
+)
+
+
+def readings(path: bytes) -> set[bytes]:
+    """What backends may make of a path that reaches them: each step taken or not, in any order."""
+    steps = (
+        unquote_to_bytes,
+        lambda text: re.sub(rb";[^/]*", b"", text),
+        lambda text: re.sub(rb"[. ]+(?=/|$)", b"", text),
+        lambda text: re.sub(rb"/+", b"/", text),
+        lambda text: text.lower(),
+        resolve,
+    )
+    found = {path}
+    decoded_once = False
+    for _ in range(3):
+        for step in steps:
+            if step is unquote_to_bytes:
+                if decoded_once:
+                    continue
+                decoded_once = True
+            found |= {step(text) for text in found}
+    return found
+
+
+def resolve(path: bytes) -> bytes:
+    kept: list[bytes] = []
+    for segment in path.split(b"/")[1:]:
+        if segment == b"..":
+            kept = kept[:-1]
+        elif segment != b".":
+            kept.append(segment)
+    return b"/" + b"/".join(kept)
+
+
+def reads_as_protected(path: str) -> bool:
+    prefixes = [prefix.encode() for prefix in PREFIXES]
+    return any(
+        text == prefix or text.startswith(prefix + b"/") for text in readings(path.encode()) for prefix in prefixes
+    )
+
+
+@settings(max_examples=400)
+@given(CHARACTERS, st.sampled_from([TABLE, PASSING]))
+def test_law_no_reading_of_a_public_path_is_protected(raw: str, table: object) -> None:
+    target = parse_target("GET", raw)
+    if isinstance(target, Target):
+        route = match_route(table, target)  # type: ignore[arg-type]
+        if isinstance(route, Route) and route.access is Access.PUBLIC:
+            assert not reads_as_protected(target.path)
+
+
+OPEN_REDIRECTS = [
+    *("//evil.test", "///evil.test", "////evil.test", "/\\evil.test", "\\/evil.test", "\\\\evil.test", "/\\/evil.test"),
+    *("/\t/evil.test", "/\n/evil.test", "/\r/evil.test", "/\x00/evil.test", "\t//evil.test", " //evil.test", "/ /evil"),
+    *("/%09/evil.test", "/%0a/evil.test", "/%0d/evil.test", "/%00/evil.test", "/%20/evil.test", "/%2f/evil.test"),
+    *("/%2fevil.test", "/%2Fevil.test", "/%5cevil.test", "/%5Cevil.test", "/%5c/evil.test", "%2f%2fevil.test"),
+    *("%2fevil.test", "%5cevil.test", "/%2e%2e%5cevil", "/x%5cy", "/x\\y", "/x%0dy", "/x%7f", "/x\x7fy", "/x y"),
+    *("http://evil.test", "https://evil.test", "HTTPS://EVIL.TEST", "http:evil.test", "https:evil.test", "https:/evil"),
+    *(
+        "https:///evil.test",
+        "http:\\\\evil.test",
+        "https:\\evil.test",
+        "//evil.test:443",
+        "//user@evil.test",
+        "//1.2.3.4",
+    ),
+    *(
+        "javascript:alert(1)",
+        "JavaScript:alert(1)",
+        "java\tscript:alert(1)",
+        "javascript://%0aalert(1)",
+        "data:text/html,x",
+    ),
+    *("vbscript:x", "file:///etc/passwd", "ftp://evil.test", "mailto:a@b", "blob:x", "about:blank", "ws://evil.test"),
+    *("evil.test", "www.evil.test", "@evil.test", ".evil.test", "?x", "#x", "?//evil.test", ";//evil.test", "..//evil"),
+    *(
+        "https://app.test@evil.test",
+        "https://app.test.evil.test",
+        "https://app.test:evil@evil.test",
+        "https://app.testx",
+    ),
+    *(
+        "https://app.test\\@evil.test",
+        "https://app.test\\.evil.test",
+        "https://app.test//evil.test",
+        "https://app.test:1/x",
+    ),
+    *(
+        "https://app.test/\\evil.test",
+        "https://app.test/%2fevil.test",
+        "https://app.test/%5cevil.test",
+        "http://app.test/x",
+    ),
+    *("https://evil.test/https://app.test", "https://evil.test?https://app.test", "https://evil.test#https://app.test"),
+    *("//app.test/x", "\uff0f\uff0fevil.test", "/\u2028/evil.test", "/\u00a0/evil", "\u202e//evil", "/caf\u00e9"),
+    *("/?a=\r\nSet-Cookie: a=b", "/?a=%0d%0aSet-Cookie:a", "/?a=b c", "/?\\evil", "/?%5cevil", "/?a=%00"),
+    *(
+        "/" + "a" * (2 * MAX_CALLBACK),
+        "",
+        " ",
+        "\t",
+        "/\x1b[0m",
+        "/\x0b/evil",
+        "/\x0c/evil.test",
+        "/%0b/evil",
+        "/%0c/evil",
+    ),
+]
+
+
+@pytest.mark.parametrize("text", OPEN_REDIRECTS, ids=lambda text: repr(text[:40]))
+def test_open_redirects_lead_home(text: str) -> None:
+    assert safe_callback(text, "https://app.test") == "/"
+
+
+def test_there_are_a_hundred_of_them() -> None:
+    assert len(set(OPEN_REDIRECTS)) >= 100
+    assert safe_callback(None) == "/"
+
+
+@pytest.mark.parametrize(
+    ("text", "to"),
+    [
+        ("/", "/"),
+        ("/dashboard", "/dashboard"),
+        ("/dashboard?tab=1&x=%20y", "/dashboard?tab=1&x=%20y"),
+        ("/my%20files/a", "/my%20files/a"),
+        ("/a//b", "/a//b"),
+        ("/a?u=//evil.test", "/a?u=//evil.test"),
+        ("/a?u=https%3A%2F%2Fevil.test", "/a?u=https%3A%2F%2Fevil.test"),
+        ("/a#b", "/a#b"),
+        ("https://app.test/a?b", "/a?b"),
+        ("HTTPS://APP.test/a", "/a"),
+        ("https://app.test", "/"),
+        ("https://app.test?x", "/?x"),
+        ("https://app.test#x", "/#x"),
+    ],
+)
+def test_safe_callback_keeps_what_is_here(text: str, to: str) -> None:
+    assert safe_callback(text, "https://app.test") == to
+
+
+def test_absolute_urls_are_refused_without_an_own_origin() -> None:
+    assert safe_callback("https://app.test/a") == "/"
+
+
+def leaves_the_origin(text: str) -> bool:
+    """A browser's reading (WHATWG URL): blanks at the ends and tabs and line ends inside vanish, `\\` is `/`."""
+    read = re.sub(r"[\t\n\r]", "", text.strip("".join(map(chr, range(0x21))))).replace("\\", "/")
+    return not read.startswith("/") or read.startswith("//")
+
+
+@given(st.text(alphabet="/\\%25cf0d9a\t\n :@?#.hx", max_size=20) | st.text(max_size=20))
+def test_law_a_safe_callback_stays_here(text: str) -> None:
+    found = safe_callback(text, "https://app.test")
+    assert not leaves_the_origin(found)
+    assert not leaves_the_origin(unquote_to_bytes(found).decode("latin-1"))
+
+
+@given(CHARACTERS)
+def test_law_what_the_gate_writes_is_read_back(raw: str) -> None:
+    target = parse_target("GET", raw)
+    if isinstance(target, Target):
+        written = callback_for(target)
+        assert safe_callback(written) == written
+
+
+@pytest.mark.parametrize(
+    ("raw", "callback"),
+    [
+        ("/a?b=c", "/a?b=c"),
+        ("/a?", "/a?"),
+        ("/a", "/a"),
+        ("/a?b\\c", "/a"),
+        ("/a?b=%0a", "/a"),
+        ("/a?" + "x" * MAX_CALLBACK, "/a"),
+        ("/" + "a" * MAX_CALLBACK, "/"),
+        ("/" + "a" * (MAX_CALLBACK - 1), "/" + "a" * (MAX_CALLBACK - 1)),
+        ("/%20x", "/"),
+    ],
+)
+def test_callback_for(raw: str, callback: str) -> None:
+    assert callback_for(target_of(raw)) == callback
+
+
+def test_callback_just_within_the_limit_keeps_its_query() -> None:
+    query = "x" * (MAX_CALLBACK - len("/a") - 1)
+    assert callback_for(target_of(f"/a?{query}")) == f"/a?{query}"
+    assert callback_for(target_of(f"/a?{query}x")) == "/a"
+
+
+@pytest.mark.parametrize(
+    ("referer", "callback"),
+    [
+        (None, "/"),
+        ("https://app.test/form?x=1#y", "/form?x=1"),
+        ("https://app.test/a/../b", "/b"),
+        ("https://app.test", "/"),
+        ("https://app.test.evil/x", "/"),
+        ("https://evil.test/x", "/"),
+        ("/form", "/"),
+        ("https://app.test/a\\b", "/"),
+    ],
+)
+def test_callback_from_referer(referer: str | None, callback: str) -> None:
+    assert callback_from_referer(referer, "https://app.test") == callback
+
+
+@pytest.mark.parametrize(
+    ("text", "encoded"),
+    [
+        ("/dashboard?tab=1", "%2Fdashboard%3Ftab%3D1"),
+        ("AZaz09-_.!~*'()", "AZaz09-_.!~*'()"),
+        (" +&=#\u00e9", "%20%2B%26%3D%23%C3%A9"),
+    ],
+)
+def test_encode_uri_component(text: str, encoded: str) -> None:
+    assert encode_uri_component(text) == encoded
+
+
+@pytest.mark.parametrize(
+    ("host", "valid"),
+    [
+        ("app.test", True),
+        ("app.test:8080", True),
+        ("app.test:", True),
+        ("127.0.0.1:1", True),
+        ("[::1]", True),
+        ("[::1]:80", True),
+        ("a_b-c", True),
+        ("a%20b", True),
+        ("", False),
+        (":80", False),
+        ("a:b", False),
+        ("a:123456", False),
+        ("a:1:2", False),
+        ("[::1", False),
+        ("[::1]x", False),
+        ("[x]", False),
+        ("a b", False),
+        ("a/b", False),
+        ("a@b", False),
+        ("a%2", False),
+        ("a\x00", False),
+        ("\u00e9", False),
+    ],
+)
+def test_is_valid_host(host: str, valid: bool) -> None:
+    assert is_valid_host(host) is valid
+
+
+@pytest.mark.parametrize(
+    ("url", "origin"),
+    [
+        ("https://App.Test", "https://app.test"),
+        ("https://app.test:443/x?y", "https://app.test"),
+        ("http://app.test:80", "http://app.test"),
+        ("http://app.test:443", "http://app.test:443"),
+        ("https://[::1]:8443/", "https://[::1]:8443"),
+        ("ftp://app.test", None),
+        ("app.test", None),
+        ("https://", None),
+        ("https://app.test:x", None),
+        ("https://[::1", None),
+    ],
+)
+def test_origin_of(url: str, origin: str | None) -> None:
+    assert origin_of(url) == origin
