@@ -69,7 +69,7 @@ def _special_cases(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "store.url", f"{settings.store.url.partition(':')[0]} stores are not available yet; sqlite:///… is"
     upstreams = {"upstream": settings.upstream} | {f"upstreams.{n}": u for n, u in settings.upstreams.items()}
     for path, upstream in upstreams.items():
-        if not upstream.url.startswith("http://"):
+        if upstream.url.startswith(("https://", "unix:")):
             yield f"{path}.url", "only http:// upstreams are available yet"
         if upstream.tls is not None:
             yield f"{path}.tls", "this is not available yet"

@@ -244,15 +244,13 @@ def _check_sign_in(settings: Settings) -> Iterator[Finding]:
     if not isinstance(target, Target) or sign_in.startswith("//") or target.slash_reading is not None:
         yield "sign_in", "expected a path with one slash at its beginning, like /sign-in"
         return
-    table = compile_rules(rules_of(settings), Access(settings.default))
-    if _is_protected(table_route := match_route(table, target)):
-        name = table_route.name if isinstance(table_route, Route) else ""
-        what = "`default: session` covers it" if name == "default" else f"`{name}` covers it"
-        yield "sign_in", f"{target.path} is protected, so nobody could sign in: {what}; list it under public"
+    rules = rules_of(settings)
+    table = compile_rules(rules, Access(settings.default))
+    route = match_route(table, target)
+    if isinstance(route, Route) and route.access is not Access.PUBLIC:
+        where = f"{_rule_path(settings, rules.index(route.rules[0]))}.path" if route.rules else "default"
+        yield where, f"this covers the sign-in page {target.path}, so nobody could sign in; list that under public"
     api = parse_target("GET", f"{settings.accounts.base_path}/get-session")
-    if settings.default == "session" and isinstance(api, Target) and _is_protected(match_route(table, api)):
+    guarded = match_route(table, api) if settings.default == "session" and isinstance(api, Target) else None
+    if isinstance(guarded, Route) and guarded.access is not Access.PUBLIC:
         yield "default", f"with `session` the app's {settings.accounts.base_path} must be listed under public"
-
-
-def _is_protected(route: object) -> bool:
-    return not isinstance(route, Route) or route.access is not Access.PUBLIC

@@ -98,7 +98,7 @@ def read_forwarding(
     client, hops = _walk(peer, given.forwarded_for, trusted)
     proto = (given.proto or "").strip().lower()
     sent_host = (given.host or "").strip()
-    is_one_host = 0 < len(sent_host) <= _MEMO_HOST_LENGTH and "," not in sent_host
+    is_one_host = len(sent_host) <= _MEMO_HOST_LENGTH and "," not in sent_host
     return Forwarding(
         client_address=client,
         scheme=proto if proto in ("http", "https") else scheme,
@@ -174,5 +174,5 @@ def _quoted(text: str) -> str:
 
 
 def _port(scheme: str, host: str) -> str:
-    port = host.rpartition("]")[2].rpartition(":")[2] if ":" in host.rpartition("]")[2] else ""
+    port = host.rpartition("]")[2].partition(":")[2]
     return port or ("443" if scheme == "https" else "80")

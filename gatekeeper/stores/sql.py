@@ -113,7 +113,6 @@ class SqlStore:
         if self._opened is not None and self._opened.file_id == file_id:
             return self._opened
         async with self._opening:
-            file_id = self._file_id()
             if self._opened is None or self._opened.file_id != file_id:
                 self._retire(self._opened)
                 self._opened = await self._connect(file_id)

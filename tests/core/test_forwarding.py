@@ -73,6 +73,10 @@ def test_parse_address(text: str, address: str | None) -> None:
     assert (None if parsed is None else str(parsed)) == address
 
 
+def test_a_unix_peer_is_called_as_in_the_settings() -> None:
+    assert UNIX_PEER == "unix"
+
+
 # --- whom we believe -----------------------------------------------------------------------------------------------
 
 
@@ -206,7 +210,7 @@ def test_the_chain_is_walked_from_the_right(peer: str, forwarded_for: str, clien
     assert read(peer, forwarded_for) == Forwarding(client, "http", "app.example", hops)
 
 
-def test_an_address_may_have_45_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_may_have_45_characters() -> None:
     longest = "1234:1234:1234:1234:1234:1234:255.255.255.255"
     assert len(longest) == 45
     assert read(PROXY, longest).client_address == str(ip_address(longest))
@@ -258,6 +262,7 @@ def test_plain_http_behind_a_tls_listener() -> None:
     ("sent", "host"),
     [
         pytest.param("www.example.com", "www.example.com", id="name"),
+        pytest.param("a", "a", id="one-letter"),
         pytest.param("www.example.com:8443", "www.example.com:8443", id="port"),
         pytest.param("[2001:db8::1]:80", "[2001:db8::1]:80", id="ipv6"),
         pytest.param(" www.example.com ", "www.example.com", id="blanks"),

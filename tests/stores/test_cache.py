@@ -169,6 +169,7 @@ async def test_who_comes_to_an_old_read_waits_for_a_new_one(s: Setting) -> None:
     s.store.release()
     assert await late is None
     assert s.store.reads == ["a", "a"]
+    assert s.cache.size == 0
 
 
 async def test_age_of_absence_counts_from_the_start_of_the_read_too(s: Setting) -> None:
@@ -584,6 +585,7 @@ class CacheMachine(RuleBasedStateMachine):
             assert len(cache._absent) <= self.negative_entries
             assert {token for tokens in cache._tokens_of.values() for token in tokens} == set(cache._records)
             assert all(cache._tokens_of.values())
+            assert cache._records.keys().isdisjoint(cache._absent)
             assert max(store.most_at_once.values(), default=0) <= 1
             assert len(store.waiting) == len(cache._flights)
 

@@ -120,6 +120,7 @@ NO_DATES = [
     pytest.param("2026-11-24T03:10:54Z\n", id="newline"),
     pytest.param(" 2026-11-24T03:10:54Z", id="leading-blank"),
     pytest.param("２０２６-11-24T03:10:54Z", id="other-digits"),  # full-width ones, which int() would take
+    pytest.param("2026-11-24T03:10:54.７Z", id="other-digits-in-the-fraction"),
     pytest.param("+010000-01-01T00:00:00.000Z", id="year-10000"),
     pytest.param("-000001-01-01T00:00:00.000Z", id="year-before-1"),
     pytest.param("0000-01-01T00:00:00.000Z", id="year-0"),

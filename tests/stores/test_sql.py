@@ -35,6 +35,19 @@ async def opened(path: Path) -> AsyncIterator["Opener"]:
     yield opener
     for store in opener.stores:
         await store.close()
+    await threads_end()
+
+
+async def threads_end() -> None:
+    """Every connection has a thread: once the stores are closed, all of them end.
+
+    Waited for while the loop still runs, since a thread whose connection failed reports its end to the loop, and nobody
+    waits for that.
+    """
+    for thread in threading.enumerate():
+        if "_connection_worker_thread" in thread.name:
+            await asyncio.to_thread(thread.join, 30)
+            assert not thread.is_alive(), "a connection was left open"
 
 
 class Opener:
@@ -77,6 +90,7 @@ class SqliteContract(StoreContract):
         store = open_store(url=f"sqlite:///{path}", tables={}, columns={}, fields={}, pool=2)
         yield store
         await store.close()
+        await threads_end()
 
     async def insert_user(self, **fields: Any) -> None:
         date = iso(CREATED_MS)
@@ -363,6 +377,15 @@ async def test_opening_and_asking_make_no_file(path: Path, opened: Opener) -> No
     assert await store.read_session(TOKEN) is not None
 
 
+async def test_a_file_that_goes_just_before_it_is_opened_is_not_made(
+    path: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SqlStore, "_file_id", lambda self: (1, 1))
+    with pytest.raises(StoreUnavailable, match="unable to open database file"):
+        await opened().check()
+    assert list(path.parent.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -531,7 +554,7 @@ async def test_a_locked_database_is_unavailable_until_it_is_free(path: Path, ope
     sign_in(path)
     store = opened.impatient(timeout_s=0.05)
     if is_open:
-        await opened.stores[-1].check()
+        await until_it_answers(store)
     with locked(path):
         with pytest.raises(StoreUnavailable) as caught:
             await store.read_session(TOKEN)
