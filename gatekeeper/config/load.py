@@ -73,7 +73,9 @@ def _findings(decoder: Decoder, settings: Settings, source: str) -> list[Problem
     problems: list[Problem] = []
     for found, message in (*findings(settings), *unavailable(settings)):
         name = re.split(r"[.\[]", found, maxsplit=1)[0]
-        if getattr(settings, name) is _FALLBACKS.get(name, decoder):
+        is_fallback = getattr(settings, name) is _FALLBACKS.get(name, decoder)
+        is_unreadable_list = found == name and decoder.kept.get(name) == []
+        if is_fallback or (is_unreadable_list and any(bad.path.startswith(f"{name}[") for bad in decoder.problems)):
             continue
         path = _path_in_file(decoder, found)
         place = _place_of(decoder.places, path)

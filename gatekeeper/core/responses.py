@@ -28,7 +28,7 @@ _HEAD = re.compile(
     rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t -~\x80-\xff]*))?"
     rb"((?:\r\n[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*)*)\r\n\r\n"
 )
-_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t -~\x80-\xff]*)?")
+_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[ \t]*[!-~\x80-\xff][\t -~\x80-\xff]*)?")
 _TRAILER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*")
 _KEEP_ALIVE_TIMEOUT = re.compile(rb"timeout=([0-9]{1,6})", re.IGNORECASE)
 
@@ -147,12 +147,12 @@ class ResponseParser:
         fields = read_response(headers, status=status, method=self._method)
         if fields is None or (is_http_1_0 and any(name.lower() == b"transfer-encoding" for name, _ in headers)):
             raise UpstreamProtocolError("the upstream's answer has no clear length")
-        persistent = not (is_http_1_0 or fields.closes or (fields.has_body and fields.framing == "close"))
+        persistent = not (is_http_1_0 or fields.closes or fields.framing == "close")
         hint = None if fields.keep_alive is None else _KEEP_ALIVE_TIMEOUT.search(fields.keep_alive)
         return ResponseHead(status, match[3] or b"", fields, persistent, int(hint[1]) if hint else None)
 
     def _start_body(self, fields: UpstreamHead) -> None:
-        if not fields.has_body or fields.framing == 0:
+        if not fields.has_body:
             self._state = _State.DONE
         elif fields.framing == "chunked":
             self._state = _State.CHUNK_SIZE
