@@ -20,6 +20,7 @@ UNIX_PEER = "unix"
 
 _MEMO_LIMIT = 4096
 _MAX_HOPS = 32
+_WITH_PORT = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?|([0-9.]+):[0-9]{1,5}")
 _MAX_ADDRESS = 45
 _MEMO_HOST_LENGTH = 255
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -140,7 +141,7 @@ def _walk(peer: str, forwarded_for: str | None, trusted: TrustedProxies) -> tupl
     """The first untrusted address from the right, and the trusted ones that follow it, `peer` last."""
     hops = [peer]
     for text in reversed((forwarded_for or "").split(",")[-_MAX_HOPS:]):
-        address = _canonical(text.strip())
+        address = _canonical(_without_port(text.strip()))
         if address is None:
             break
         if not trusted.trusts(address):
@@ -148,6 +149,12 @@ def _walk(peer: str, forwarded_for: str | None, trusted: TrustedProxies) -> tupl
         hops.append(address)
     client = hops.pop()
     return client, tuple(reversed(hops))
+
+
+def _without_port(text: str) -> str:
+    """An address without the port that some proxies add: `192.0.2.1:4711`, `[2001:db8::1]:4711`."""
+    match = _WITH_PORT.fullmatch(text)
+    return text if match is None else match[1] or match[2]
 
 
 def _canonical(text: str) -> str | None:

@@ -104,6 +104,7 @@ class UpstreamHead(msgspec.Struct):
 
     `framing` says how the body is delimited, "close" for by the end of the connection.  Without a body it may still
     hold the length that a GET would have had.  `closes` and `keep_alive` are what the upstream says of its connection.
+    `for_shared_caches` are fields that overrule Cache-Control in caches in front: they pass on public rules alone.
     """
 
     kept: list[tuple[bytes, bytes]]
@@ -113,6 +114,7 @@ class UpstreamHead(msgspec.Struct):
     has_set_cookie: bool = False
     closes: bool = False
     keep_alive: bytes | None = None
+    for_shared_caches: list[tuple[bytes, bytes]] = []
 
 
 def read_response(headers: RawHeaders, *, status: int, method: str) -> UpstreamHead | None:
@@ -143,6 +145,8 @@ def read_response(headers: RawHeaders, *, status: int, method: str) -> UpstreamH
             kept.append(field)
         elif name == b"keep-alive":
             result.keep_alive = field[1]
+        elif name in _FOR_SHARED_CACHES:
+            result.for_shared_caches.append(field)
     framing = _framing(lengths, codings)
     if framing is None:
         return None
@@ -181,6 +185,8 @@ def client_head(
     caching = cache_control_for(fields.cache_control, protected=protected, sets_cookie=bool(cookies))
     if caching is not None:
         lines.append(b"Cache-Control: %b\r\n" % caching)
+    if not protected and not cookies:
+        lines += [b"%b: %b\r\n" % field for field in fields.for_shared_caches]
     if varies:
         lines.append(b"Vary: Cookie\r\n")
     lines += [b"Set-Cookie: %b\r\n" % cookie for cookie in cookies]
@@ -355,8 +361,12 @@ _DROPPED = frozenset(
 )
 _FORWARDING_PREFIXES = ("x-forwarded-", "x-original-")
 _METHOD_OVERRIDES = frozenset({"x-http-method-override", "x-http-method", "x-method-override"})
+_FOR_SHARED_CACHES = frozenset(
+    {b"cdn-cache-control", b"cloudflare-cdn-cache-control", b"surrogate-control", b"x-accel-expires"}
+)
 _JUDGED_OR_HOP_BY_HOP = frozenset(
     {
+        *_FOR_SHARED_CACHES,
         *(b"content-length", b"transfer-encoding", b"connection", b"cache-control", b"set-cookie"),
         *(b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"te", b"trailer", b"upgrade", b"http2-settings"),
     }

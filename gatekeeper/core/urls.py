@@ -25,7 +25,7 @@ _TARGET = re.compile(r"[!-~]+")
 _PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+/?")
 _ESCAPE = re.compile(r"%(..)?", re.DOTALL)
 _ABSOLUTE_FORM = re.compile(r"https?://([^/?#]*)([^#]*)", re.IGNORECASE)
-_HOST = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+|\[[0-9A-Fa-f:.]+\]")
+_HOST = re.compile(r"[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\]")
 _PORT = re.compile(r"[0-9]{0,5}")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -111,7 +111,10 @@ def encode_uri_component(text: str) -> str:
 
 
 def is_valid_host(host: str) -> bool:
-    """Whether this is a host with an optional port as in RFC 3986 §3.2.2, without user information."""
+    """Whether this is a host with an optional port: a name, an IPv4 address, or an IPv6 address in brackets.
+
+    Narrower than RFC 3986 §3.2.2: no escapes and no sub-delimiters, which no real host has, and lists are made of.
+    """
     name, bracket, rest = host.partition("]")
     if bracket:
         name, port = name + bracket, rest

@@ -139,7 +139,8 @@ def test_public_url_is_the_own_origin() -> None:
 
 def test_third_redirect_of_a_path_is_a_page_that_explains() -> None:
     header = None
-    for count in range(1, MAX_REDIRECTS + 1):
+    assert MAX_REDIRECTS == 2
+    for count in (1, 2):
         decision = judge(facts(cookie=header), SESSION, None, Reason.BAD_SIGNATURE)
         assert decision == SignIn(307, "/dashboard", Reason.BAD_SIGNATURE, count)
         header = redirects_cookie(header, "/dashboard", count, NOW_MS, secure=False).partition(";")[0]

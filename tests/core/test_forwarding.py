@@ -194,8 +194,11 @@ def test_a_mapped_peer_is_trusted_as_ipv4() -> None:
         pytest.param(PROXY, f"{VISITOR}, garbage", PROXY, (), id="nothing-beyond-garbage"),
         pytest.param(PROXY, f"{VISITOR}, garbage, 10.0.0.2", "10.0.0.2", (PROXY,), id="garbage-in-the-chain"),
         pytest.param(PROXY, f"garbage, {VISITOR}", VISITOR, (PROXY,), id="garbage-beyond-the-client"),
-        pytest.param(PROXY, f"{VISITOR}:443", PROXY, (), id="port"),
-        pytest.param(PROXY, "[2001:db8::9]", PROXY, (), id="brackets"),
+        pytest.param(PROXY, f"{VISITOR}:443", VISITOR, (PROXY,), id="port"),
+        pytest.param(PROXY, "[2001:db8::9]", "2001:db8::9", (PROXY,), id="brackets"),
+        pytest.param(PROXY, "[2001:db8::9]:443", "2001:db8::9", (PROXY,), id="brackets-and-port"),
+        pytest.param(PROXY, f"{VISITOR}:port", PROXY, (), id="no-port"),
+        pytest.param(PROXY, "[2001:db8::9]443", PROXY, (), id="brackets-and-more"),
         pytest.param(PROXY, "fe80::1%eth0", PROXY, (), id="zone"),
         pytest.param(PROXY, "0" * 5000, PROXY, (), id="very-long"),
         pytest.param(
@@ -424,7 +427,9 @@ def test_reading_never_fails_and_the_client_is_one_that_somebody_named(
     found = read_forwarding(peer, scheme, "app.example", given_headers, TRUSTED)
     named = [ip_address(peer)] if peer != UNIX_PEER else []
     if TRUSTED.trusts(peer):
-        named += [address for text in (chain or "").split(",") if (address := parse_address(text.strip()))]
+        texts = [text.strip() for text in (chain or "").split(",")]
+        texts += [text.rpartition(":")[0] for text in texts] + [text[1:].partition("]")[0] for text in texts]
+        named += [address for text in texts if (address := parse_address(text))]
         assert found.scheme in ("http", "https")
     else:
         assert (found.scheme, found.host, found.request_id) == (scheme, "app.example", None)

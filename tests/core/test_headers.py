@@ -877,3 +877,21 @@ def test_no_shared_cache_keeps_a_protected_response(directives: list[bytes]) -> 
 def test_a_response_for_http_1_0_is_never_chunked() -> None:
     for fields in ([], [(TE, b"chunked")]):
         assert CHUNKED_LINE not in respond(answer(*fields), http_1_0=True, keep_alive=False)
+
+
+@pytest.mark.parametrize(
+    "name", [b"CDN-Cache-Control", b"Cloudflare-CDN-Cache-Control", b"surrogate-control", b"X-Accel-Expires"]
+)
+def test_what_overrules_cache_control_passes_on_public_rules_alone(name: bytes) -> None:
+    fields = read_response([(name, b"max-age=60")], status=200, method="GET")
+    assert fields is not None
+    assert fields.kept == []
+
+    def head(*, protected: bool, cookies: tuple[bytes, ...] = ()) -> bytes:
+        return client_head(
+            200, b"OK", fields, http_1_0=False, keep_alive=True, protected=protected, varies=False, cookies=cookies
+        )
+
+    assert name + b": max-age=60\r\n" in head(protected=False)
+    assert name not in head(protected=True)
+    assert name not in head(protected=False, cookies=(b"a=b",))
