@@ -149,7 +149,7 @@ async def answer_as(mode: str, received: Received, writer: asyncio.StreamWriter)
     plain = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(mirror(received))
     plain += body
     packed = gzip.compress(b"gzip-plain-text")
-    raw, goes_on = {
+    answers = {
         "": (plain, True),
         "redirect-inside": (b"HTTP/1.1 302 Found\r\nLocation: /dashboard\r\nContent-Length: 0\r\n\r\n", True),
         "set-cookie": (b"HTTP/1.1 200 OK\r\nSet-Cookie: jar=jarcanary; Path=/\r\nContent-Length: 2\r\n\r\nok", True),
@@ -175,7 +175,8 @@ async def answer_as(mode: str, received: Received, writer: asyncio.StreamWriter)
         "bare-lf": (b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok", True),
         "header-injection": (b"HTTP/1.1 200 OK\r\nX-A: b\rX-B: c\r\nContent-Length: 2\r\n\r\nok", True),
         "hang-up": (b"", False),
-    }[mode]
+    }
+    raw, goes_on = answers.get(mode, answers[""])
     writer.write(raw)
     await writer.drain()
     return goes_on
