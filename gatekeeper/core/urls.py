@@ -200,12 +200,9 @@ def _ascii_lower(text: str) -> str:
 
 
 def _is_local(text: str) -> bool:
-    path, _, query = text.partition("?")
-    once_more = unquote_to_bytes(path).decode("latin-1")
-    for reading in (path, once_more):
-        if not reading.startswith("/") or reading.startswith("//") or "\\" in reading:
+    for reading in (text, unquote_to_bytes(text).decode("latin-1")):
+        if not reading.startswith("/") or reading.startswith(("//", "/ ")):
             return False
-        if _CONTROLS.search(reading) or reading.startswith("/ "):
+        if "\\" in reading or _CONTROLS.search(reading):
             return False
-    once_more = unquote_to_bytes(query).decode("latin-1")
-    return " " not in text and not _CONTROLS.search(query + once_more) and "\\" not in query + once_more
+    return " " not in text

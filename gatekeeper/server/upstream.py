@@ -225,7 +225,7 @@ class UpstreamPool:
         self._open: set[UpstreamConnection] = set()
         self._opening = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._ticker: asyncio.TimerHandle | None = None
+        self.ticker: asyncio.TimerHandle | None = None
         self._closed = False
 
     def __repr__(self) -> str:
@@ -275,8 +275,8 @@ class UpstreamPool:
         except OSError as exc:
             raise UpstreamRefused(f"no connection to {address.host}:{address.port}: {exc.strerror or exc}") from exc
         self._open.add(connection)
-        if self._ticker is None:
-            self._ticker = self.loop.call_later(_TICK_S, self._tick)
+        if self.ticker is None:
+            self.ticker = self.loop.call_later(_TICK_S, self.tick)
         return connection
 
     def give_back(self, connection: UpstreamConnection) -> None:
@@ -298,9 +298,9 @@ class UpstreamPool:
     def close(self) -> None:
         """Close idle connections now, and busy ones when their exchange ends."""
         self._closed = True
-        if self._ticker is not None:
-            self._ticker.cancel()
-            self._ticker = None
+        if self.ticker is not None:
+            self.ticker.cancel()
+            self.ticker = None
         while self._idle:
             transport = self._idle.pop().transport
             if transport is not None:
@@ -326,7 +326,8 @@ class UpstreamPool:
                 place.set_result(None)
                 return
 
-    def _tick(self) -> None:
+    def tick(self) -> None:
+        """Fail what is overdue and close what was idle too long; called again by itself while anything is open."""
         now = self.now()
         for connection in tuple(self._open):
             connection.expire(now)
@@ -335,4 +336,4 @@ class UpstreamPool:
             if transport is not None:
                 transport.close()
         alive = bool(self._open) and not self._closed
-        self._ticker = self.loop.call_later(_TICK_S, self._tick) if alive else None
+        self.ticker = self.loop.call_later(_TICK_S, self.tick) if alive else None

@@ -196,6 +196,9 @@ def test_condition_on_a_presence_rule_asks_for_the_session() -> None:
     [
         pytest.param("deny", SESSION, Deny(401, Reason.NO_COOKIE, return_to="/dashboard"), id="deny"),
         pytest.param("pass", route(preflight="pass"), Allow(ANONYMOUS, Reason.PREFLIGHT), id="pass"),
+        pytest.param(
+            "pass", route(Access.PRESENCE, preflight="pass"), Allow(ANONYMOUS, Reason.PREFLIGHT), id="pass-presence"
+        ),
         pytest.param("answer", route(preflight="answer"), AnswerPreflight(USUAL), id="answer"),
         pytest.param(
             "answer",

@@ -54,6 +54,7 @@ from tests.core.facts import target_of
         ("/a%3bb", "/a%3bb"),
         ("/...", "/..."),
         ("/..x/.y", "/..x/.y"),
+        ("/..X/.X;", "/..X/.X;"),
         ("/a;b=c", "/a;b=c"),
         ("/dashboard.", "/dashboard."),
         ('/[a]{b}|^`<>"', '/[a]{b}|^`<>"'),
@@ -150,6 +151,8 @@ def test_asterisk_form_is_for_options_alone() -> None:
         ("/.../x", ("...", "x"), ("x",)),
         ("/;x/y", (";x", "y"), ("y",)),
         ("/", (), ()),
+        ("/Xa/aX", ("Xa", "aX"), ("xa", "ax")),
+        ("/!X", ("!X",), ("!x",)),
     ],
 )
 def test_readings_of_segments(raw: str, segments: tuple[str, ...], folded: tuple[str, ...]) -> None:
@@ -327,6 +330,7 @@ def test_there_are_a_hundred_of_them() -> None:
         ("https://app.test/a?b", "/a?b"),
         ("HTTPS://APP.test/a", "/a"),
         ("https://app.test", "/"),
+        ("/" + "a" * (2 * MAX_CALLBACK - 1), "/" + "a" * (2 * MAX_CALLBACK - 1)),
         ("https://app.test?x", "/?x"),
         ("https://app.test#x", "/#x"),
     ],

@@ -17,6 +17,7 @@ from tests.server.wire import Wire, ask, head, mirrored
 
 SIGNED_IN = f"Cookie: {COOKIE}={cookie_value(TOKEN)}"
 PAGE = "Accept: text/html"
+PIECE, PIECES = b"0123456789abcdef" * 4096, 800
 SPELLINGS = [
     "X-Auth-User-Id",
     "x-auth-user-id",
@@ -320,6 +321,88 @@ async def test_event_stream_passes_piece_by_piece(database: Path, upstream: Reco
         assert b"data: one" in await wire.until(b"data: one\n\n\r\n")
         go_on.set()
         assert await wire.rest() == b"b\r\ndata: two\n\n\r\n0\r\n\r\n"
+
+
+async def test_a_client_that_does_not_read_stops_the_app(database: Path, upstream: RecordingUpstream) -> None:
+    pieces = 0
+
+    async def pour(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        nonlocal pieces
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (PIECES * len(PIECE)))
+        while pieces < PIECES:
+            writer.write(PIECE)
+            await writer.drain()
+            pieces += 1
+        return False
+
+    upstream.answering = pour
+    async with running_gate(upstream.url, database) as gate:
+        wire = await Wire.open(gate.port)
+        wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        wire.send(head("GET", "/large", gate.host))
+        before = -1
+        while pieces != before:  # until nothing moves any more
+            before = pieces
+            for _ in range(2_000):
+                await asyncio.sleep(0)
+        assert 0 < pieces < PIECES
+        wire.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        body = (await wire.rest()).partition(b"\r\n\r\n")[2]
+    assert pieces == PIECES
+    assert hashlib.sha256(body).digest() == hashlib.sha256(PIECE * PIECES).digest()
+
+
+async def test_an_unforeseen_error_is_a_bare_500_and_a_closed_connection(
+    database: Path, upstream: RecordingUpstream, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(facts: object) -> None:
+        raise RuntimeError("detail that nobody outside may see")
+
+    async with running_gate(upstream.url, database) as gate:
+        monkeypatch.setattr(gate.gate, "try_admit", fail)
+        response = await ask(gate.port, "GET", "/x", SIGNED_IN)
+    assert response.status == 500
+    assert json.loads(response.body) == {"error": "Internal Server Error", "code": "INTERNAL_ERROR"}
+    assert response.values("connection") == ["close"]
+    assert "detail that nobody outside may see" in caplog.text
+    assert TOKEN not in caplog.text
+
+
+@pytest.mark.parametrize("broken", ["zz\r\nhello\r\n", "5\r\nhelloXX", "-5\r\nhello\r\n", "5 5\r\nhello\r\n"])
+async def test_broken_chunks_are_a_400_and_never_a_whole_request(
+    database: Path, upstream: RecordingUpstream, broken: str
+) -> None:
+    async with running_gate(upstream.url, database) as gate:
+        wire = await Wire.open(gate.port)
+        wire.send(head("POST", "/up", gate.host, "Transfer-Encoding: chunked") + "5\r\nfirst\r\n" + broken)
+        assert (await wire.rest()).startswith(b"HTTP/1.1 400 ")
+    assert [request.body for request in upstream.requests] in ([], [b"first"], [b""], [b"firsthello"])
+    assert all(request.trailers == b"" for request in upstream.requests)
+
+
+async def test_client_that_leaves_inside_its_body_never_sends_a_whole_request(
+    database: Path, upstream: RecordingUpstream
+) -> None:
+    whole: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    async def read_all(received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        try:
+            await read_body(received, reader)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            whole.set_result(False)
+        else:
+            whole.set_result(True)
+        return False
+
+    upstream.answering = read_all
+    async with running_gate(upstream.url, database) as gate:
+        wire = await Wire.open(gate.port)
+        wire.send(head("POST", "/up", gate.host, "Content-Length: 100") + "half")
+        while not upstream.requests:  # noqa: ASYNC110 - until it has arrived
+            await asyncio.sleep(0)
+        wire.close()
+        async with asyncio.timeout(20):
+            assert await whole is False
 
 
 async def test_early_answer_to_an_unfinished_body(database: Path, upstream: RecordingUpstream) -> None:

@@ -1,0 +1,357 @@
+"""Connections to the app: pool, deadlines, and all that goes wrong, over real sockets with a clock in hand."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from gatekeeper.core.errors import UpstreamError, UpstreamProtocolError, UpstreamRefused, UpstreamTimeout
+from gatekeeper.core.responses import ResponseHead
+from gatekeeper.server.upstream import UpstreamAddress, UpstreamConnection, UpstreamPool
+
+GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+class App:
+    """A server whose answers are written by the test."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.connections: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
+        self.writers: list[asyncio.StreamWriter] = []
+
+    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.writers.append(writer)
+        await self.connections.put((reader, writer))
+
+    async def answer(self, answer: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await self.connections.get()
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        return reader, writer
+
+
+class Taken:
+    """An exchange that keeps what it gets."""
+
+    def __init__(self) -> None:
+        self.head: ResponseHead | None = None
+        self.body = b""
+        self.ended: asyncio.Future[UpstreamError | None] = asyncio.get_running_loop().create_future()
+
+    def on_head(self, head: ResponseHead) -> None:
+        self.head = head
+
+    def on_body(self, data: bytes) -> None:
+        self.body += data
+
+    def on_end(self) -> None:
+        self.ended.set_result(None)
+
+    def on_error(self, error: UpstreamError) -> None:
+        self.ended.set_result(error)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.at = 1_000.0
+
+    def __call__(self) -> float:
+        return self.at
+
+
+@asynccontextmanager
+async def pool_to_app(**settings: float) -> AsyncIterator[tuple[UpstreamPool, App, Clock]]:
+    app = App()
+    server = await asyncio.start_server(app.accept, "127.0.0.1", 0)
+    app.port = server.sockets[0].getsockname()[1]
+    address = UpstreamAddress("app", "127.0.0.1", app.port, **settings)  # type: ignore[arg-type]
+    pool = UpstreamPool(address, asyncio.get_running_loop())
+    clock = pool.now = Clock()
+    try:
+        yield pool, app, clock
+    finally:
+        pool.close()
+        for writer in app.writers:
+            writer.transport.abort()
+        server.close()
+        await server.wait_closed()
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+
+def start(connection: UpstreamConnection, method: str = "GET") -> Taken:
+    taken = Taken()
+    connection.start(taken, method, GET, has_body=False)
+    return taken
+
+
+async def gone(connection: UpstreamConnection) -> None:
+    async with asyncio.timeout(20):
+        while connection.transport is not None:  # noqa: ASYNC110 - until the loop has seen it
+            await asyncio.sleep(0)
+
+
+async def test_a_connection_is_used_again_and_the_newest_first() -> None:
+    async with pool_to_app() as (pool, app, _):
+        first, second = await pool.take(), await pool.take()
+        assert repr(pool) == "<UpstreamPool app: 2 open, 0 idle>"
+        for connection in (first, second):
+            taken = start(connection)
+            assert repr(connection) == "<UpstreamConnection app busy>"
+            await app.answer(OK)
+            assert await taken.ended is None
+            assert taken.body == b"ok"
+        assert repr(second) == "<UpstreamConnection app idle>"
+        assert not second.is_reused
+        assert await pool.take() is second
+        assert second.is_reused
+        assert await pool.take() is first
+
+
+@pytest.mark.parametrize(
+    ("answer", "idle_s", "kept"),
+    [
+        pytest.param(OK, 299, True, id="within-idle-timeout"),
+        pytest.param(OK, 300, False, id="beyond-idle-timeout"),
+        pytest.param(OK.replace(b"\r\n\r\n", b"\r\nKeep-Alive: timeout=5\r\n\r\n"), 3.9, True, id="within-the-hint"),
+        pytest.param(OK.replace(b"\r\n\r\n", b"\r\nKeep-Alive: timeout=5\r\n\r\n"), 4, False, id="hint"),
+        pytest.param(OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"), 0, False, id="connection-close"),
+        pytest.param(OK.replace(b"1.1", b"1.0"), 0, False, id="http-1.0"),
+        pytest.param(OK + b"more", 0, False, id="bytes-behind"),
+    ],
+)
+async def test_how_long_an_idle_connection_is_kept(answer: bytes, idle_s: float, kept: bool) -> None:
+    async with pool_to_app() as (pool, app, clock):
+        connection = await pool.take()
+        taken = start(connection)
+        await app.answer(answer)
+        assert await taken.ended is None
+        clock.at += idle_s
+        assert (pool.take_idle() is connection) is kept
+
+
+async def test_idle_connections_are_closed_by_the_ticker() -> None:
+    async with pool_to_app(idle_timeout_s=10) as (pool, app, clock):
+        connection = await pool.take()
+        taken = start(connection)
+        await app.answer(OK)
+        await taken.ended
+        clock.at += 11
+        pool.tick()
+        await gone(connection)
+        assert repr(pool) == "<UpstreamPool app: 0 open, 0 idle>"
+        assert repr(connection) == "<UpstreamConnection app closed>"
+        pool.tick()
+
+
+async def test_bytes_that_nobody_asked_for_end_the_connection() -> None:
+    async with pool_to_app() as (pool, app, _):
+        connection = await pool.take()
+        taken = start(connection)
+        _, writer = await app.answer(OK)
+        await taken.ended
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison")
+        await gone(connection)
+        assert pool.take_idle() is None
+
+
+async def test_an_idle_connection_that_the_app_closed_is_not_used() -> None:
+    async with pool_to_app() as (pool, app, _):
+        connection = await pool.take()
+        taken = start(connection)
+        _, writer = await app.answer(OK)
+        await taken.ended
+        writer.close()
+        await gone(connection)
+        assert pool.take_idle() is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "after_s", "expired"),
+    [
+        pytest.param(b"", 59.9, False, id="no-answer-yet"),
+        pytest.param(b"", 60, True, id="no-answer-in-time"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\npart", 299, False, id="a-pause"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\npart", 300, True, id="a-pause-too-long"),
+    ],
+)
+async def test_deadlines(answer: bytes, after_s: float, expired: bool) -> None:
+    async with pool_to_app() as (pool, app, clock):
+        connection = await pool.take()
+        taken = start(connection)
+        await app.answer(answer)
+        while answer and not taken.body:  # noqa: ASYNC110 - until it has arrived
+            await asyncio.sleep(0)
+        clock.at += after_s
+        pool.tick()
+        assert taken.ended.done() is expired
+        if expired:
+            assert isinstance(taken.ended.result(), UpstreamTimeout)
+
+
+async def test_a_client_that_does_not_read_is_not_the_apps_fault() -> None:
+    async with pool_to_app() as (pool, app, clock):
+        connection = await pool.take()
+        taken = start(connection)
+        _, writer = await app.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\npart")
+        while not taken.body:  # noqa: ASYNC110 - until it has arrived
+            await asyncio.sleep(0)
+        connection.pause_reading()
+        connection.pause_reading()
+        clock.at += 10_000
+        pool.tick()
+        assert not taken.ended.done()
+        connection.resume_reading()
+        pool.tick()
+        writer.write(b" two.")
+        assert await taken.ended is None
+        assert taken.body == b"part two."
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nConte", id="inside-the-head"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\npart", id="inside-the-body"),
+        pytest.param(b"SSH-2.0-x\r\n\r\n", id="no-http"),
+    ],
+)
+async def test_answers_that_break_off_or_are_none(answer: bytes) -> None:
+    async with pool_to_app() as (pool, app, _):
+        connection = await pool.take()
+        taken = start(connection)
+        _, writer = await app.answer(answer)
+        writer.close()
+        assert isinstance(await taken.ended, UpstreamProtocolError)
+        await gone(connection)
+
+
+async def test_an_answer_until_the_end_of_the_connection() -> None:
+    async with pool_to_app() as (pool, app, _):
+        taken = start(await pool.take())
+        _, writer = await app.answer(b"HTTP/1.1 200 OK\r\n\r\nall of it")
+        writer.close()
+        assert await taken.ended is None
+        assert taken.body == b"all of it"
+
+
+async def test_no_more_than_max_connections_and_waiters_get_the_next() -> None:
+    async with pool_to_app(max_connections=1) as (pool, app, _):
+        first = await pool.take()
+        taken = start(first)
+        waiting = [asyncio.ensure_future(pool.take()) for _ in range(2)]
+        left = asyncio.ensure_future(pool.take())
+        await asyncio.sleep(0)
+        left.cancel()
+        _, writer = await app.answer(OK)
+        await taken.ended
+        assert await waiting[0] is first
+        taken = start(first)
+        writer.transport.abort()
+        assert isinstance(await taken.ended, UpstreamProtocolError)
+        assert await waiting[1] is not first  # the place of the lost one
+
+
+async def test_no_place_in_time_is_a_timeout() -> None:
+    async with pool_to_app(max_connections=1, connect_timeout_s=0.05) as (pool, _, _):
+        connection = await pool.take()
+        with pytest.raises(UpstreamTimeout, match="in time"):
+            await pool.take()
+        connection.abort()
+
+
+async def test_refused() -> None:
+    pool = UpstreamPool(UpstreamAddress("", "127.0.0.1", 9), asyncio.get_running_loop())
+    with pytest.raises(UpstreamRefused, match=r"127\.0\.0\.1:9"):
+        await pool.take()
+    assert repr(pool) == "<UpstreamPool default: 0 open, 0 idle>"
+
+
+async def test_a_closed_pool_keeps_nothing() -> None:
+    async with pool_to_app() as (pool, app, _):
+        connection = await pool.take()
+        taken = start(connection)
+        pool.close()
+        await app.answer(OK)
+        assert await taken.ended is None
+        await gone(connection)
+
+
+async def test_start_on_a_lost_connection_fails_at_once() -> None:
+    async with pool_to_app() as (pool, app, _):
+        connection = await pool.take()
+        _, writer = await app.connections.get()
+        writer.transport.abort()
+        await gone(connection)
+        taken = start(connection)
+        assert isinstance(await taken.ended, UpstreamProtocolError)
+        connection.resume_reading()
+        connection.pause_reading()
+        with pytest.raises(ConnectionError):
+            await connection.write_body(b"x")
+
+
+async def test_a_body_waits_for_an_app_that_does_not_read_and_goes_on() -> None:
+    async with pool_to_app() as (pool, app, _):
+        connection = await pool.take()
+        taken = Taken()
+        connection.start(taken, "POST", GET, has_body=True)
+        reader, writer = await app.connections.get()
+        writer.transport.pause_reading()
+        sent = 0
+
+        async def send() -> None:
+            nonlocal sent
+            for _ in range(200):
+                await connection.write_body(b"x" * 65_536)
+                sent += 1
+            connection.end_body()
+
+        sending = asyncio.ensure_future(send())
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert sent < 200  # the rest waits: it is not piled up in memory
+        writer.transport.resume_reading()
+        await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(200 * 65_536)
+        await sending
+        writer.write(OK)
+        assert await taken.ended is None
+        assert pool.take_idle() is connection
+
+
+async def test_a_body_that_waits_learns_that_the_app_is_gone() -> None:
+    async with pool_to_app() as (pool, app, _):
+        connection = await pool.take()
+        taken = Taken()
+        connection.start(taken, "POST", GET, has_body=True)
+        _, writer = await app.connections.get()
+        writer.transport.pause_reading()
+
+        async def send() -> None:
+            while True:
+                await connection.write_body(b"x" * 65_536)
+
+        sending = asyncio.ensure_future(send())
+        for _ in range(100):
+            await asyncio.sleep(0)
+        writer.transport.abort()
+        with pytest.raises(ConnectionError):
+            await sending
+        assert isinstance(await taken.ended, UpstreamProtocolError)
+
+
+async def test_an_early_answer_keeps_the_connection_only_once_the_body_is_sent() -> None:
+    async with pool_to_app() as (pool, app, _):
+        connection = await pool.take()
+        taken = Taken()
+        connection.start(taken, "POST", GET, has_body=True)
+        await app.answer(OK)
+        assert await taken.ended is None
+        assert pool.take_idle() is None
+        connection.end_body()
+        assert pool.take_idle() is connection
