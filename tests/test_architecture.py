@@ -11,7 +11,7 @@ PACKAGE = ROOT / "gatekeeper"
 
 CORE_ORDER = (
     *("errors", "model", "urls", "routing", "cookies", "loop", "session_data", "assertions", "policy", "decide"),
-    *("forwarding", "identity", "headers", "responses", "accounts"),
+    *("forwarding", "identity", "headers", "response_headers", "responses", "accounts"),
 )
 RANKS = {
     "core": 0,

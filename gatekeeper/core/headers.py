@@ -1,4 +1,4 @@
-"""Header policy: what of a client's head is understood, what goes to the upstream, what comes back.
+"""Header policy for requests: what of a client's head is understood, and what goes to the upstream.
 
 Build, don't edit.  The upstream's request is put together from what is kept of the client's fields, then the framing,
 the forwarding headers and the identity headers that we make, in that order.  Of the client's fields these are never
@@ -13,7 +13,6 @@ kept, on any rule:
 The parser in front guarantees that names are tokens and that values hold no control bytes.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Literal
@@ -99,140 +98,6 @@ def without_method_override(head: ClientHead) -> ClientHead:
     return head
 
 
-class UpstreamHead(msgspec.Struct):
-    """An upstream's response header fields, judged.  `kept` holds no hop-by-hop and no framing fields.
-
-    `framing` says how the body is delimited, "close" for by the end of the connection.  Without a body it may still
-    hold the length that a GET would have had.  `closes` and `keep_alive` are what the upstream says of its connection.
-    `for_shared_caches` are fields that overrule Cache-Control in caches in front: they pass on public rules alone.
-    """
-
-    kept: list[tuple[bytes, bytes]]
-    has_body: bool = True
-    framing: Framing | Literal["close"] = "close"
-    cache_control: bytes | None = None
-    has_set_cookie: bool = False
-    closes: bool = False
-    keep_alive: bytes | None = None
-    for_shared_caches: list[tuple[bytes, bytes]] = []
-
-
-def read_response(headers: RawHeaders, *, status: int, method: str) -> UpstreamHead | None:
-    """The upstream's response head, or None where its framing cannot be trusted (RFC 9112 §6.3)."""
-    kept: list[tuple[bytes, bytes]] = []
-    lengths: list[bytes] = []
-    codings: list[bytes] = []
-    named: list[bytes] = []
-    result = UpstreamHead(kept)
-    known = _known_names
-    for field in headers:
-        name = known.get(field[0])
-        if name is None:
-            name = _name_of(field[0])
-        if name == b"":
-            kept.append(field)
-        elif name == b"content-length":
-            lengths.append(field[1])
-        elif name == b"transfer-encoding":
-            codings.append(field[1])
-        elif name == b"connection":
-            named += [token.strip().lower() for token in field[1].split(b",")]
-        elif name == b"cache-control":
-            previous = result.cache_control
-            result.cache_control = field[1] if previous is None else previous + b", " + field[1]
-        elif name == b"set-cookie":
-            result.has_set_cookie = True
-            kept.append(field)
-        elif name == b"keep-alive":
-            result.keep_alive = field[1]
-        elif name in _FOR_SHARED_CACHES:
-            result.for_shared_caches.append(field)
-    framing = _framing(lengths, codings)
-    if framing is None:
-        return None
-    result.has_body = method != "HEAD" and status not in (204, 304) and status >= 200
-    if result.has_body:
-        result.framing = "close" if framing == "none" else framing
-    else:
-        result.framing = framing if isinstance(framing, int) and status >= 200 and status != 204 else "none"
-    if named:
-        result.closes = b"close" in named
-        dropped = {name for name in named if name not in _RESPONSE_END_TO_END}
-        if dropped:
-            result.kept = [field for field in kept if field[0].lower() not in dropped]
-    return result
-
-
-def client_head(
-    status: int,
-    reason: bytes,
-    fields: UpstreamHead,
-    *,
-    http_1_0: bool,
-    keep_alive: bool,
-    protected: bool,
-    varies: bool,
-    cookies: Sequence[bytes] = (),
-) -> bytes:
-    """The response head for the client.
-
-    `protected`: a session stands behind the answer; `varies`: it may differ by session although everybody may see it.
-    `cookies` are Set-Cookie values that the gate adds.  A body of unknown length is chunked, or for HTTP/1.0 ends
-    with the connection, which `keep_alive` must then not promise to keep.
-    """
-    lines = [b"HTTP/1.1 %d %b\r\n" % (status, reason)]
-    lines += [b"%b: %b\r\n" % field for field in fields.kept]
-    caching = cache_control_for(fields.cache_control, protected=protected, sets_cookie=bool(cookies))
-    if caching is not None:
-        lines.append(b"Cache-Control: %b\r\n" % caching)
-    if not protected and not cookies:
-        lines += [b"%b: %b\r\n" % field for field in fields.for_shared_caches]
-    if varies:
-        lines.append(b"Vary: Cookie\r\n")
-    lines += [b"Set-Cookie: %b\r\n" % cookie for cookie in cookies]
-    if isinstance(fields.framing, int):
-        lines.append(b"Content-Length: %d\r\n" % fields.framing)
-    elif fields.has_body and not http_1_0:
-        lines.append(b"Transfer-Encoding: chunked\r\n")
-    if not keep_alive:
-        lines.append(b"Connection: close\r\n")
-    elif http_1_0:
-        lines.append(b"Connection: keep-alive\r\n")
-    lines.append(b"\r\n")
-    return b"".join(lines)
-
-
-def cache_control_for(given: bytes | None, *, protected: bool, sets_cookie: bool) -> bytes | None:
-    """The Cache-Control of a response: what the upstream gave, made private where a session stands behind it.
-
-    On protected rules `public` becomes `private`, and a response without any, or with one that breaks RFC 9111,
-    becomes `private, no-store`.  One to which the gate adds a cookie is always `private, no-store`.
-    """
-    if sets_cookie:
-        return b"private, no-store"
-    if not protected:
-        return given
-    return _made_private(given) if given else b"private, no-store"
-
-
-@lru_cache(maxsize=256)
-def _made_private(given: bytes) -> bytes:
-    directives = [directive.strip() for directive in _DIRECTIVE.findall(given)]
-    if not all(_WELL_FORMED.fullmatch(directive) for directive in directives):
-        return b"private, no-store"
-    bare = {directive.lower() for directive in directives}
-    names = [directive.partition(b"=")[0].rstrip().lower() for directive in directives]
-    if b"public" not in names and (b"private" in bare or b"no-store" in bare):  # `private="x"` hides the field x alone
-        return given
-    kept = [part for part, name in zip(directives, names, strict=True) if name not in _SHARED_CACHE_DIRECTIVES]
-    return b", ".join([b"private", *kept])
-
-
-_DIRECTIVE = re.compile(rb'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')
-_WELL_FORMED = re.compile(rb'[^\s",=]*(?:\s*=\s*(?:[^\s",=]+|"(?:[^"\\]|\\.)*"))?')
-_SHARED_CACHE_DIRECTIVES = (b"public", b"private", b"s-maxage", b"")
-
-
 class _Reader(ClientHead):
     """A ClientHead in the making, with what only the judging needs."""
 
@@ -251,7 +116,7 @@ class _Reader(ClientHead):
         elif not http_1_0:
             return Reason.BAD_HOST
         if self.lengths or self.codings:
-            framing = _framing(self.lengths, self.codings)
+            framing = framing_of(self.lengths, self.codings)
             if framing is None or (http_1_0 and self.codings):
                 return Reason.BAD_FRAMING
             self.framing = framing
@@ -268,7 +133,7 @@ class _Reader(ClientHead):
             self.kept = [field for field in self.kept if field[0].lower() not in dropped]
 
 
-def _framing(lengths: list[bytes], codings: list[bytes]) -> Framing | None:
+def framing_of(lengths: list[bytes], codings: list[bytes]) -> Framing | None:
     """How the body is delimited, or None for what two readers could read differently."""
     if codings:
         return "chunked" if not lengths and len(codings) == 1 and codings[0].lower() == b"chunked" else None
@@ -361,17 +226,6 @@ _DROPPED = frozenset(
 )
 _FORWARDING_PREFIXES = ("x-forwarded-", "x-original-")
 _METHOD_OVERRIDES = frozenset({"x-http-method-override", "x-http-method", "x-method-override"})
-_FOR_SHARED_CACHES = frozenset(
-    {b"cdn-cache-control", b"cloudflare-cdn-cache-control", b"surrogate-control", b"x-accel-expires"}
-)
-_JUDGED_OR_HOP_BY_HOP = frozenset(
-    {
-        *_FOR_SHARED_CACHES,
-        *(b"content-length", b"transfer-encoding", b"connection", b"cache-control", b"set-cookie"),
-        *(b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"te", b"trailer", b"upgrade", b"http2-settings"),
-    }
-)
-"""Names in a response that are not simply kept."""
 _END_TO_END = frozenset(
     {
         *(b"host", b"content-length", b"content-type", b"content-encoding", b"cookie", b"authorization", b"origin"),
@@ -382,15 +236,6 @@ _END_TO_END = frozenset(
 )
 _KEEP_ALIVE = [b"keep-alive"]
 _USUAL_CONNECTION = frozenset({b"keep-alive", b"close", b"upgrade", b"te", b""})
-_RESPONSE_END_TO_END = frozenset(
-    {
-        *(b"content-type", b"content-encoding", b"cache-control", b"set-cookie", b"location", b"etag", b"vary"),
-        *(b"last-modified", b"expires", b"date", b"content-security-policy", b"strict-transport-security"),
-        *(b"www-authenticate", b"access-control-allow-origin", b"access-control-allow-credentials"),
-        *(b"x-frame-options", b"x-content-type-options", b"keep-alive", b"close"),
-    }
-)
-
 _known_readers: dict[bytes, Callable[[_Reader, tuple[bytes, bytes]], None]] = {}
 
 
@@ -415,18 +260,3 @@ def _choose_reader(name: bytes) -> Callable[[_Reader, tuple[bytes, bytes]], None
     if folded in _READERS or folded in _DROPPED or folded.startswith(_FORWARDING_PREFIXES):
         return _drop
     return _keep
-
-
-_known_names: dict[bytes, bytes] = {}
-
-
-def _name_of(name: bytes) -> bytes:
-    """A response field's name in lower case where it matters, b"" where the field is simply kept; remembered."""
-    lowered = name.lower()
-    if lowered not in _JUDGED_OR_HOP_BY_HOP:
-        lowered = b""
-    if len(name) <= _MEMO_NAME_LENGTH:
-        if len(_known_names) >= _MEMO_LIMIT:
-            _known_names.clear()
-        _known_names[name] = lowered
-    return lowered

@@ -16,7 +16,7 @@ import re
 import msgspec
 
 from gatekeeper.core.errors import UpstreamProtocolError
-from gatekeeper.core.headers import UpstreamHead, read_response
+from gatekeeper.core.response_headers import UpstreamHead, read_response
 
 HEAD_LIMIT = 64 * 1024
 """Bytes of a response head, and of all trailers together; a line among the chunks has at most _LINE_LIMIT."""

@@ -7,7 +7,7 @@ upstream stops until it can, so that memory does not depend on how much is sent 
 import asyncio
 
 from gatekeeper.core.errors import UpstreamError
-from gatekeeper.core.headers import client_head
+from gatekeeper.core.response_headers import client_head
 from gatekeeper.core.responses import ResponseHead
 from gatekeeper.server.connection import ClientConnection
 from gatekeeper.server.upstream import UpstreamConnection

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatekeeper.core.errors import UpstreamProtocolError
-from gatekeeper.core.headers import UpstreamHead
+from gatekeeper.core.response_headers import UpstreamHead
 from gatekeeper.core.responses import HEAD_LIMIT, ResponseHead, ResponseParser
 
 OK = b"HTTP/1.1 200 OK\r\n"
