@@ -11,6 +11,7 @@ from gatekeeper.core import headers as headers_module
 from gatekeeper.core.forwarding import Forwarding, ForwardingHeaders, forwarding_lines
 from gatekeeper.core.headers import (
     ClientHead,
+    framing_of,
     read_head,
     upstream_head,
     without_method_override,
@@ -605,3 +606,13 @@ def test_the_upstream_reads_one_request_with_our_headers_in_it(fields: list[Fiel
 def test_ordinary_connection_words_name_no_field() -> None:
     fields = [(b"Close", b"1"), (b"X", b"2")]
     assert read((b"Connection", b"close, te"), *fields).kept == fields
+
+
+@pytest.mark.parametrize("value", [b"keep-alive, X-Hop", b"X-Hop"])
+def test_what_connection_names_is_dropped_wherever_it_stands(value: bytes) -> None:
+    fields = [(b"x-hop", b"1"), (b"X-Kept", b"2"), (b"X-HOP", b"3")]
+    assert read((b"Connection", value), *fields).kept == [(b"X-Kept", b"2")]
+
+
+def test_a_message_without_framing_fields_has_no_body() -> None:
+    assert framing_of([], []) == "none"
