@@ -33,9 +33,10 @@ def unmet_condition(require: Require, user: User) -> Reason | None:
             return Reason.EMAIL_DOMAIN_REQUIRED
     if require.two_factor and user.two_factor_enabled is not True:
         return Reason.TWO_FACTOR_REQUIRED
-    held = roles_of(user)
-    if any(held.isdisjoint(roles) for roles in require.roles):
-        return Reason.ROLE_REQUIRED
+    if require.roles:
+        held = roles_of(user)
+        if any(held.isdisjoint(roles) for roles in require.roles):
+            return Reason.ROLE_REQUIRED
     return None
 
 

@@ -14,7 +14,7 @@ from gatekeeper.server.upstream import UpstreamConnection
 
 
 class Relay:
-    """Receives an upstream's response and writes it to the client.
+    """Receives an upstream's response and writes it to the client: what came together goes out together, in one write.
 
     `done` ends with whether the client got a whole answer, or with the UpstreamError that came before any of it was
     written.  `keep_alive` turns false where only the end of the connection can end the answer.
@@ -27,6 +27,7 @@ class Relay:
         "http_1_0",
         "is_chunked",
         "keep_alive",
+        "pending",
         "protected",
         "upstream",
         "varies",
@@ -51,6 +52,7 @@ class Relay:
         self.done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.has_begun = False
         self.is_chunked = False
+        self.pending: list[bytes] = []
         client.pushing = self
 
     @property
@@ -64,7 +66,7 @@ class Relay:
         self.is_chunked = has_open_end and not self.http_1_0
         self.keep_alive = self.keep_alive and not (has_open_end and self.http_1_0)
         self.has_begun = True
-        self._write(
+        self.pending.append(
             client_head(
                 head.status,
                 head.reason,
@@ -75,15 +77,22 @@ class Relay:
                 varies=self.varies,
             )
         )
+
+    def on_body(self, data: bytes) -> None:
+        self.pending.append(b"%x\r\n%b\r\n" % (len(data), data) if self.is_chunked else data)
+
+    def flush(self) -> None:
+        transport = self.client.transport
+        if transport is not None:
+            transport.write(self.pending[0] if len(self.pending) == 1 else b"".join(self.pending))
+        self.pending.clear()
         if self.client.writing_paused:
             self.upstream.pause_reading()
 
-    def on_body(self, data: bytes) -> None:
-        self._write(b"%x\r\n%b\r\n" % (len(data), data) if self.is_chunked else data)
-
     def on_end(self) -> None:
         if self.is_chunked:
-            self._write(b"0\r\n\r\n")
+            self.pending.append(b"0\r\n\r\n")
+        self.flush()
         self._finish(whole=True)
 
     def on_error(self, error: UpstreamError) -> None:
@@ -110,8 +119,3 @@ class Relay:
         self.detach()
         if not self.done.done():
             self.done.set_result(whole)
-
-    def _write(self, data: bytes) -> None:
-        transport = self.client.transport
-        if transport is not None:
-            transport.write(data)

@@ -36,11 +36,13 @@ class UpstreamAddress(msgspec.Struct, frozen=True):
 
 
 class Exchange(Protocol):
-    """Who receives a response.  Nothing here may raise."""
+    """Who receives a response.  Nothing here may raise.  `flush` follows whatever came together in one piece."""
 
     def on_head(self, head: ResponseHead) -> None: ...
 
     def on_body(self, data: bytes) -> None: ...
+
+    def flush(self) -> None: ...
 
     def on_end(self) -> None: ...
 
@@ -152,10 +154,12 @@ class UpstreamConnection(asyncio.Protocol):
         if not self._head_passed:
             self._head_passed = True
             exchange.on_head(head)
-        if body and self._exchange is exchange:
+        if body:
             exchange.on_body(body)
         if self._parser.is_done and self._exchange is exchange:
             self._finish(exchange)
+        else:
+            exchange.flush()
 
     def eof_received(self) -> bool:
         return False

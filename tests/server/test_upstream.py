@@ -47,6 +47,9 @@ class Taken:
     def on_body(self, data: bytes) -> None:
         self.body += data
 
+    def flush(self) -> None:
+        return
+
     def on_end(self) -> None:
         self.ended.set_result(None)
 
