@@ -48,6 +48,7 @@ MEANINGS = {
     Reason.NOT_FOUND: "the gate has no such page of its own",
     Reason.BAD_TARGET: "the request target is malformed, or two apps could read it differently",
     Reason.BAD_METHOD: "the method is none that HTTP knows",
+    Reason.BAD_VERSION: "the request is neither HTTP/1.1 nor HTTP/1.0",
     Reason.BAD_HOST: "Host is missing, doubled or malformed",
     Reason.BAD_HEADER: "a header is malformed",
     Reason.BAD_FRAMING: "the length of the body is unclear",

@@ -55,6 +55,7 @@ class Reason(StrEnum):
     # malformed
     BAD_TARGET = "BAD_TARGET"
     BAD_METHOD = "BAD_METHOD"
+    BAD_VERSION = "BAD_VERSION"
     BAD_HOST = "BAD_HOST"
     BAD_HEADER = "BAD_HEADER"
     BAD_FRAMING = "BAD_FRAMING"

@@ -24,6 +24,7 @@ from gatekeeper.stores.cache import ABSENT, SessionCache
 logger = logging.getLogger("gatekeeper")
 
 _MEMO_LIMIT = 4096
+_MEMO_LENGTH = 256
 
 
 class Runtime:
@@ -42,7 +43,7 @@ class Runtime:
         if route is not None:
             return route
         found = match_route(self.snapshot.table, target)
-        if isinstance(found, Route) and target.slash_reading is None:
+        if isinstance(found, Route) and target.slash_reading is None and len(target.path) <= _MEMO_LENGTH:
             if len(self._routes) >= _MEMO_LIMIT:
                 self._routes.clear()
             self._routes[target.path] = found

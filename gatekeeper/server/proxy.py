@@ -10,7 +10,7 @@ from secrets import token_hex
 from typing import cast
 
 import msgspec
-from aiohttp import web
+from aiohttp import HttpVersion10, HttpVersion11, web
 
 from gatekeeper.core.cookies import dedupe_cookie, strip_cookies
 from gatekeeper.core.errors import UpstreamError, UpstreamRefused, UpstreamTimeout
@@ -40,6 +40,7 @@ from gatekeeper.server.upstream import UpstreamConnection, UpstreamPool
 logger = logging.getLogger("gatekeeper")
 
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS"})
+_VERSIONS = (HttpVersion11, HttpVersion10)
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -84,6 +85,8 @@ class Proxy:
             return write_answer(request, error_answer(500, Reason.INTERNAL_ERROR, None, self.pages), keep_alive=False)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.version not in _VERSIONS:
+            return write_answer(request, error_answer(505, Reason.BAD_VERSION, None, self.pages), keep_alive=False)
         snapshot = self.gate.runtime.snapshot
         parsed = read_request(
             request.method,
