@@ -55,6 +55,7 @@ from tests.core.facts import target_of
         ("/...", "/..."),
         ("/..x/.y", "/..x/.y"),
         ("/..X/.X;", "/..X/.X;"),
+        ("/%58", "/X"),
         ("/a;b=c", "/a;b=c"),
         ("/dashboard.", "/dashboard."),
         ('/[a]{b}|^`<>"', '/[a]{b}|^`<>"'),
@@ -87,6 +88,7 @@ def test_canonical_path(raw: str, path: str) -> None:
         "/a%",
         "/a%4",
         "/a%zz",
+        "/a%4X",
         "/a%4g",
         "/a% 1",
         "/%00",
@@ -248,6 +250,7 @@ def test_law_no_reading_of_a_public_path_is_protected(raw: str, table: object) -
 
 
 OPEN_REDIRECTS = [
+    *("https://app.testXevil", "https://app.test.XX"),
     *("//evil.test", "///evil.test", "////evil.test", "/\\evil.test", "\\/evil.test", "\\\\evil.test", "/\\/evil.test"),
     *("/\t/evil.test", "/\n/evil.test", "/\r/evil.test", "/\x00/evil.test", "\t//evil.test", " //evil.test", "/ /evil"),
     *("/%09/evil.test", "/%0a/evil.test", "/%0d/evil.test", "/%00/evil.test", "/%20/evil.test", "/%2f/evil.test"),
