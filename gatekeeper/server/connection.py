@@ -73,6 +73,10 @@ class ClientConnection(web.RequestHandler):
         if self.pushing is not None:
             self.pushing.client_has_drained()
 
+    async def drained(self) -> None:
+        """Wait until the client has taken most of what was written.  Raises ConnectionError when it has left."""
+        await self._drain_helper()
+
     def handle_error(
         self,
         request: web.BaseRequest,

@@ -75,9 +75,18 @@ class Proxy:
         self.scheme = scheme
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request.  The boundary where an unforeseen error becomes a 500 and a closed connection."""
+        """Answer one request.  The boundary where an unforeseen error becomes a 500 and a closed connection.
+
+        A client that sends requests and reads no answers waits here: the next one is not looked at before.
+        """
+        client = cast(ClientConnection, request.protocol)
         try:
-            return await self._handle(request)
+            sent = await self._handle(request)
+            if client.writing_paused:
+                await client.drained()
+            return sent
+        except ConnectionError:
+            return SENT_AND_CLOSE
         except BadBody:
             return write_answer(request, error_answer(400, Reason.BAD_FRAMING, None, self.pages), keep_alive=False)
         except Exception:

@@ -8,7 +8,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from aiohttp import HttpVersion
 
+from gatekeeper.server.portal import Portal
+from gatekeeper.server.proxy import Proxy
 from tests.attacks.judge import parse_responses
 from tests.server.conftest import TOKEN, USER_ID
 from tests.server.gates import COOKIE, cookie_value, running_gate
@@ -350,6 +353,36 @@ async def test_a_client_that_does_not_read_stops_the_app(database: Path, upstrea
         body = (await wire.rest()).partition(b"\r\n\r\n")[2]
     assert pieces == PIECES
     assert hashlib.sha256(body).digest() == hashlib.sha256(PIECE * PIECES).digest()
+
+
+class FullClient:
+    """A client's connection that takes nothing until it is told to; a request and its transport, too."""
+
+    def __init__(self) -> None:
+        self.writing_paused = True
+        self.takes = asyncio.Event()
+        self.protocol = self.transport = self
+        self.version = HttpVersion(2, 0)
+        self.method = "GET"
+        self.written = b""
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    async def drained(self) -> None:
+        await self.takes.wait()
+
+
+async def test_a_client_that_reads_no_answers_waits_for_its_next(database: Path, upstream: RecordingUpstream) -> None:
+    async with running_gate(upstream.url, database) as gate:
+        client = FullClient()
+        answering = asyncio.ensure_future(Proxy(gate.gate, Portal(gate.gate))(client))  # type: ignore[arg-type]
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert client.written.startswith(b"HTTP/1.1 505 ")
+        assert not answering.done()
+        client.takes.set()
+        await answering
 
 
 async def test_an_unforeseen_error_is_a_bare_500_and_a_closed_connection(
