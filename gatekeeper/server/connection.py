@@ -57,11 +57,27 @@ SENT_AND_CLOSE = cast(web.StreamResponse, Sent(keep_alive=False))
 class ClientConnection(web.RequestHandler):
     """A client's connection, which tells whoever pushes into it when it is full."""
 
-    __slots__ = ("pushing",)
+    __slots__ = ("head_bytes", "pushing")
 
     def __init__(self, manager: web.Server, *, loop: asyncio.AbstractEventLoop, **settings: Any):
         super().__init__(manager, loop=loop, **settings)
         self.pushing: FlowControlled | None = None
+        self.head_bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        """Parse; refuse a head that is still unfinished after as many bytes as a whole one may have.
+
+        aiohttp limits each field, not all of them together.  `_waiter` is pending exactly while it waits for a head.
+        """
+        super().data_received(data)
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            self.head_bytes = 0
+            return
+        self.head_bytes += len(data)
+        if self.head_bytes > self.max_field_size and self.transport is not None:
+            self.transport.write(render_answer(_error(431, Reason.HEAD_TOO_LARGE), keep_alive=False))
+            self.force_close()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -91,8 +107,7 @@ class ClientConnection(web.RequestHandler):
         elif isinstance(exc, LineTooLong):
             status, reason = 431, Reason.HEAD_TOO_LARGE
         logger.debug("malformed request refused: %s", type(exc).__name__)
-        answer = json_answer(status, {"error": phrase(status), "code": reason.value})
-        return write_answer(request, answer, keep_alive=False)
+        return write_answer(request, _error(status, reason), keep_alive=False)
 
 
 class GateServer(web.Server):
@@ -104,19 +119,25 @@ class GateServer(web.Server):
 
 def write_answer(request: web.BaseRequest, answer: Answer, *, keep_alive: bool) -> web.StreamResponse:
     """Write a finished answer to the client's connection."""
+    http_1_0, is_head = request.version < (1, 1), request.method == "HEAD"
+    write_raw(request, render_answer(answer, keep_alive=keep_alive, http_1_0=http_1_0, is_head=is_head))
+    return SENT if keep_alive else SENT_AND_CLOSE
+
+
+def render_answer(answer: Answer, *, keep_alive: bool, http_1_0: bool = False, is_head: bool = False) -> bytes:
+    """The answer as it stands on the wire; to HEAD without its body."""
     lines = [b"HTTP/1.1 %d %b\r\n" % (answer.status, _reason_phrase(answer.status))]
     lines += [b"%b: %b\r\n" % field for field in answer.headers]
     if answer.status not in (204, 304):
         lines.append(b"Content-Length: %d\r\n" % len(answer.body))
     if not keep_alive:
         lines.append(b"Connection: close\r\n")
-    elif request.version < (1, 1):
+    elif http_1_0:
         lines.append(b"Connection: keep-alive\r\n")
     lines.append(b"\r\n")
-    if request.method != "HEAD":
+    if not is_head:
         lines.append(answer.body)
-    write_raw(request, b"".join(lines))
-    return SENT if keep_alive else SENT_AND_CLOSE
+    return b"".join(lines)
 
 
 async def read_piece(content: StreamReader) -> bytes:
@@ -152,6 +173,10 @@ def require_c_parser() -> None:
         raise GatekeeperError(
             "aiohttp's C parser is missing: unset AIOHTTP_NO_EXTENSIONS, or install an aiohttp wheel for this platform"
         )
+
+
+def _error(status: int, reason: Reason) -> Answer:
+    return json_answer(status, {"error": phrase(status), "code": reason.value})
 
 
 def _reason_phrase(status: int) -> bytes:

@@ -26,6 +26,8 @@ def test_pieces_of_aiohttp() -> None:
     ]
     for name in ("max_line_size", "max_headers", "max_field_size", "lingering_time", "auto_decompress"):
         assert name in inspect.signature(web.RequestHandler.__init__).parameters
+    assert "_waiter" in web.RequestHandler.__slots__
+    assert "self._waiter = loop.create_future()" in inspect.getsource(web.RequestHandler.start)
     assert "handler_cancellation" in inspect.signature(web.Server.__init__).parameters
     source = inspect.getsource(web.RequestHandler.finish_response)
     assert "resp.prepare" in source

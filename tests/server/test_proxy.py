@@ -517,6 +517,36 @@ async def test_no_control_byte_passes_in_a_header_value(
     assert upstream.requests == []
 
 
+async def test_an_unfinished_head_is_refused_once_it_is_too_long(database: Path, upstream: RecordingUpstream) -> None:
+    async with running_gate(upstream.url, database, "limits: {header_bytes: 4KiB}\n") as gate:
+        wire = await Wire.open(gate.port)
+        wire.send("GET /x HTTP/1.1\r\nHost: h\r\n")
+        for number in range(38):  # each field is short
+            wire.send(f"X-{number:02}: {'a' * 98}\r\n")
+            await asyncio.sleep(0)
+        assert upstream.requests == []
+        wire.send("X-Last: " + "a" * 250)
+        raw = await wire.rest()
+        assert raw.startswith(b"HTTP/1.1 431 ")
+        assert raw.endswith(b'{"error":"Request Header Fields Too Large","code":"HEAD_TOO_LARGE"}')
+        body = b"x" * 100_000
+        assert mirrored(await ask(gate.port, "POST", "/up", body=body))["length"] == len(body)
+    assert len(upstream.requests) == 1
+
+
+async def test_a_body_is_no_head_however_it_is_cut(database: Path, upstream: RecordingUpstream) -> None:
+    async with running_gate(upstream.url, database, "limits: {header_bytes: 1KiB}\n") as gate:
+        wire = await Wire.open(gate.port)
+        for number in range(3):
+            wire.send(head("POST", f"/{number}", gate.host, "Content-Length: 50000", close=False))
+            for _ in range(50):
+                wire.send("x" * 1_000)
+                await asyncio.sleep(0)
+            assert (await wire.until(b"}")).startswith(b"HTTP/1.1 200 ")
+        wire.close()
+    assert [len(request.body) for request in upstream.requests] == [50_000] * 3
+
+
 async def test_store_that_is_not_there_is_a_503_and_recovers(
     database: Path, upstream: RecordingUpstream, tmp_path: Path
 ) -> None:
