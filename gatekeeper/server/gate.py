@@ -50,14 +50,14 @@ class Runtime:
         return found
 
 
-class Admission(msgspec.Struct, frozen=True, gc=False):
+class Admission(msgspec.Struct, frozen=True):
     """A decision, and the route it was made on (None where the path has none that is clear)."""
 
     decision: Decision
     route: Route | None
 
 
-class Lookup(msgspec.Struct, frozen=True, gc=False):
+class Lookup(msgspec.Struct, frozen=True):
     """A decision that must wait for this session to be looked up."""
 
     token: SessionToken
