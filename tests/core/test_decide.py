@@ -68,6 +68,7 @@ PROGRAM = {"accept": "*/*"}
     ("on", "found", "missing", "expected"),
     [
         pytest.param(PUBLIC, None, None, Allow(ANONYMOUS, Reason.PUBLIC), id="public"),
+        pytest.param(PUBLIC, LIVE, None, Allow(ANONYMOUS, Reason.PUBLIC), id="public-asks-for-no-identity"),
         pytest.param(OPTIONAL, LIVE, None, signed_in(LIVE, Reason.PUBLIC), id="optional-live"),
         pytest.param(OPTIONAL, DEAD, None, Allow(ANONYMOUS, Reason.PUBLIC), id="optional-expired"),
         pytest.param(OPTIONAL, None, Reason.NO_COOKIE, Allow(ANONYMOUS, Reason.PUBLIC), id="optional-nobody"),
@@ -121,6 +122,7 @@ def test_redirect_status_follows_the_method(method: str, status: int) -> None:
         pytest.param("POST", "http://app.test/form", "/dashboard", id="other-scheme"),
         pytest.param("POST", None, "/dashboard", id="no-referer"),
         pytest.param("GET", "https://app.test/form", "/dashboard", id="get-comes-back-to-itself"),
+        pytest.param("HEAD", "https://app.test/form", "/dashboard", id="so-does-head"),
     ],
 )
 def test_form_comes_back_to_its_page(method: str, referer: str | None, return_to: str) -> None:
