@@ -37,7 +37,7 @@ from gatekeeper.core.model import (
     SignIn,
 )
 from gatekeeper.core.policy import fault_of, is_fresh, unmet_condition
-from gatekeeper.core.urls import callback_for, callback_from_referer
+from gatekeeper.core.urls import callback_for, callback_from_referer, is_on_origin
 
 RETRY_AFTER_S = 5
 """Seconds that a client is asked to wait when the session store cannot answer."""
@@ -103,7 +103,7 @@ def decide(
         return Deny(405, Reason.METHOD_NOT_ALLOWED, allow=_USUAL_METHODS)
     if is_preflight(facts) and route.access is not Access.PUBLIC and route.preflight != "deny":
         if route.preflight == "answer":
-            return AnswerPreflight(tuple(sorted(route.methods or _USUAL_METHODS)))
+            return AnswerPreflight(tuple(sorted(_USUAL_METHODS if route.methods is None else route.methods)))
         return Allow(ANONYMOUS, Reason.PREFLIGHT)
     if record is not None:
         missing = fault_of(record, now_ms)
@@ -193,10 +193,9 @@ def _check_request(facts: RequestFacts, route: Route, record: SessionRecord | No
 
 def _return_to(facts: RequestFacts, policy: Policy) -> str:
     """The page to come back to: the one asked for, or the one that a form was sent from."""
-    if facts.method not in ("GET", "HEAD") and facts.referer is not None:
-        page = callback_from_referer(facts.referer, policy.own_origin(facts))
-        if page != "/":
-            return page
+    own_origin = policy.own_origin(facts)
+    if facts.method not in ("GET", "HEAD") and facts.referer is not None and is_on_origin(facts.referer, own_origin):
+        return callback_from_referer(facts.referer, own_origin)
     return callback_for(facts.target)
 
 

@@ -46,6 +46,9 @@ def roles_of(user: User) -> frozenset[str]:
 
 
 def email_domain(email: str) -> str | None:
-    """The lower-case domain of an address with exactly one `@`, or None."""
+    """The lower-case domain of an address with exactly one `@`, or None.
+
+    A domain outside ASCII counts as none: lower-casing turns the Kelvin sign into a k.
+    """
     local, at, domain = email.partition("@")
-    return domain.lower() if local and at and domain and "@" not in domain else None
+    return domain.lower() if local and at and domain and "@" not in domain and domain.isascii() else None

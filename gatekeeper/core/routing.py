@@ -3,12 +3,14 @@
 A pattern is a list of segments.  A segment is literal, `*` (any one segment), or has stars inside (each stands for
 any characters).  A pattern covers its path and everything below it; `/` under `public` is the root page alone.
 
-* `protect` patterns are compared with the folded segments of the target (`urls.fold_segment`), since many apps route
-  that leniently and over-protecting costs nothing; `public` patterns with the decoded segments, byte for byte.
+* Many apps route leniently: they cut off `;…`, trailing dots and blanks, and drop a segment of which nothing is left
+  (`urls.readings_of`).  A `protect` pattern holds if any of these readings falls under it, letter case aside; a
+  `public` one only if every reading does, byte for byte.  Over-protecting an odd spelling costs nothing.
 * A rule is more specific than another when all it covers lies within the other.  Of the rules that match, those that
   have a more specific one among them fall away.  What is left: if there is a protected one, the protected ones hold
   together; else the public ones.
-* `upstream` is inherited: it comes from the most specific matching rule that names one.
+* `upstream` is inherited: it comes from the most specific matching rule that names one; if a protected and a public
+  rule name one and neither is more specific, from the protected one.
 
 Patterns live in a tree of folded segments, so a lookup costs the same with ten rules and with ten thousand; only
 patterns with a star inside a segment are tried one by one.  Which rules win among those that matched is worked out
@@ -16,17 +18,18 @@ once for each combination and kept.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import reduce
 
 import msgspec
 
 from gatekeeper.core.model import Access, Preflight, Reason, Require, Route, Rule, Target
-from gatekeeper.core.urls import fold_segment
+from gatekeeper.core.urls import ascii_lower, fold_segment, readings_of
 
 _STRICTNESS = (Access.PUBLIC, Access.PRESENCE, Access.SESSION, Access.FRESH)
 _PREFLIGHT_STRICTNESS: tuple[Preflight, ...] = ("pass", "answer", "deny")
 _MEMO_LIMIT = 10_000
+_ODD = re.compile("[;.%]")
 
 
 class RuleProblem(msgspec.Struct, frozen=True):
@@ -62,11 +65,16 @@ class RouteTable:
             self.root.insert(pattern.folded, index)
 
     def matching(self, target: Target) -> tuple[int, ...]:
-        """Indices of the rules that cover this reading of the target, in ascending order."""
-        found = self.root.rules_along(target.folded)
-        if len(target.folded) != len(target.segments):  # a segment of dots was dropped; `public` keeps it
-            found += self.root.rules_along(tuple(map(fold_segment, target.segments)))
-        return tuple(sorted({i for i in found if self._covers(i, target)}))
+        """Indices of the rules that hold for the target, an encoded slash being no slash; in ascending order."""
+        readings: Iterable[tuple[str, ...]]
+        raw = target.segments
+        if _ODD.search(target.path) is None:  # nothing to decode and one reading only: the common case
+            readings = ((segment,) for segment in target.folded)
+        else:
+            raw = tuple([segment for segment in target.path.split("/") if segment])
+            readings = (tuple(map(ascii_lower, _lenient_readings(segment))) for segment in raw)
+        found = self.root.rules_along(readings)
+        return tuple(sorted({i for i in found if self.patterns[i].protects or self._is_public(i, target, raw)}))
 
     def resolve(self, indices: tuple[int, ...]) -> Route:
         """The route where exactly these rules match."""
@@ -77,20 +85,25 @@ class RouteTable:
                 self.resolved[indices] = route
         return route
 
-    def _covers(self, index: int, target: Target) -> bool:
+    def _is_public(self, index: int, target: Target, raw: Sequence[str]) -> bool:
+        """Whether every reading of the target, of undecoded segments `raw`, falls under this `public` pattern."""
         pattern = self.patterns[index]
-        if pattern.protects:
-            return len(pattern.folded) <= len(target.folded) and all(map(_matches, pattern.folded, target.folded))
         if pattern.is_root_page:
             return target.path == "/"
-        return len(pattern.exact) <= len(target.segments) and all(map(_matches, pattern.exact, target.segments))
+        return len(pattern.exact) <= len(raw) and all(
+            reading and _matches(part, reading)
+            for part, segment in zip(pattern.exact, raw, strict=False)
+            for reading in readings_of(segment)
+        )
 
     def _fold_rules(self, indices: tuple[int, ...]) -> Route:
         winners = self._most_specific(indices)
         protected = [i for i in winners if self.patterns[i].protects]
         rules = tuple(self.rules[i] for i in protected or winners)
         named = self._most_specific(tuple(i for i in indices if self.rules[i].upstream is not None))
-        upstream = (self.rules[named[0]].upstream if named else None) or ""
+        # Where an odd spelling falls under patterns that no plain path has in common, the more literal one decides.
+        chosen = max(named, key=lambda i: (self.patterns[i].protects, self.patterns[i].folded), default=None)
+        upstream = (None if chosen is None else self.rules[chosen].upstream) or ""
         return reduce(join_routes, (_route_of(rule, upstream) for rule in rules))
 
     def _most_specific(self, indices: tuple[int, ...]) -> tuple[int, ...]:
@@ -214,16 +227,20 @@ class _Node:
                 node = kind.setdefault(segment, _Node())
         node.rules.append(index)
 
-    def rules_along(self, segments: Sequence[str]) -> list[int]:
-        """Every rule whose pattern matches a leading part of these segments."""
+    def rules_along(self, segments: Iterable[Sequence[str]]) -> list[int]:
+        """Every rule whose pattern matches a leading part of these segments in any of their readings.
+
+        A segment with an empty reading may be left out.  Each node is visited once a segment, however it is reached.
+        """
         found = list(self.rules)
-        level = [self]
-        for segment in segments:
-            level = [child for node in level for child in node.children_for(segment)]
+        level: dict[_Node, None] = {self: None}
+        for readings in segments:
+            below = {child: None for node in level for text in readings for child in node.children_for(text)}
+            for node in below:
+                found += node.rules
+            level = below | level if "" in readings else below
             if not level:
                 break
-            for node in level:
-                found += node.rules
         return found
 
     def children_for(self, segment: str) -> Iterator["_Node"]:
@@ -246,6 +263,12 @@ class _Node:
                 yield node
         if self.star is not None:
             yield self.star
+
+
+def _lenient_readings(segment: str) -> tuple[str, ...]:
+    """The readings of an undecoded segment, those of a backend that never decodes included."""
+    literally = readings_of(segment.replace("%", "%25")) if "%" in segment else ()
+    return (*literally, *readings_of(segment))
 
 
 def _common_methods(a: frozenset[str] | None, b: frozenset[str] | None) -> frozenset[str] | None:
@@ -304,7 +327,7 @@ def _segment_problem(segment: str) -> str | None:
 
 
 def _upstream_conflicts(rules: Sequence[Rule], patterns: dict[int, Pattern]) -> list[RuleProblem]:
-    """Pairs of rules that name different upstreams, can match the same path, and where neither is more specific."""
+    """Pairs of one kind that name different upstreams, can match the same path, and neither is more specific."""
     root = _Node()
     named = {i: pattern for i, pattern in patterns.items() if rules[i].upstream is not None}
     for index, pattern in named.items():
@@ -312,7 +335,7 @@ def _upstream_conflicts(rules: Sequence[Rule], patterns: dict[int, Pattern]) -> 
     problems: list[RuleProblem] = []
     for index, pattern in named.items():
         for other in _overlapping(root, pattern):
-            if rules[other].upstream == rules[index].upstream or other == index:
+            if rules[other].upstream == rules[index].upstream or named[other].protects != pattern.protects:
                 continue
             if not covers(pattern, named[other]) and not covers(named[other], pattern):
                 later, earlier = max(index, other), min(index, other)

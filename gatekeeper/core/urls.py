@@ -4,11 +4,13 @@ A target is parsed once, strictly, and everything that follows – routing, deci
 uses the parsed value.  What two backends might read differently is refused, not repaired:
 
 * only printable ASCII; no backslash, `%5C`, raw `#`, broken `%` or escaped control byte in the path;
-* a segment that is `.` or `..` only once `;…` or trailing blanks are taken off;
+* a segment that is `.` or `..` only once `;…`, or blanks and dots after it, are taken off;
+* more than a few segments of which nothing is left then: each doubles the readings of what follows;
 * unreserved escapes are decoded once (so encoded dots are dots), every other escape stays as it came;
 * slashes are merged, then dot segments resolved (RFC 3986 §5.2.4).
 
-An encoded slash is not refused here, since a rule may let it pass: the target then carries a second reading.
+An encoded slash is not refused here, since a rule may let it pass: the target then carries a second reading.  Beside
+a dot segment it is refused: of the backends that decode it, some resolve the dots and some do not.
 The query is data: it is never decoded, resolved or matched.
 """
 
@@ -20,11 +22,15 @@ from gatekeeper.core.model import Reason, Target
 MAX_CALLBACK = 2048
 """Characters of path and query that a callback URL may have; a longer one is cut to its path."""
 
+MAX_DROPPABLE = 8
+"""Segments of a path that some backends drop, like `;x` and `...`; a path with more of them is refused."""
+
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _TARGET = re.compile(r"[!-~]+")
 _PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+/?")
 _ESCAPE = re.compile(r"%(..)?", re.DOTALL)
-_ABSOLUTE_FORM = re.compile(r"https?://([^/?#]*)([^#]*)", re.IGNORECASE)
+_ABSOLUTE_FORM = re.compile(r"https?://([^/?#]*)([^#]*)", re.IGNORECASE | re.ASCII)
+_DOT_SEGMENT = re.compile(r"/\.{1,2}(?:/|$)")
 _HOST = re.compile(r"[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\]")
 _PORT = re.compile(r"[0-9]{0,5}")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
@@ -60,24 +66,45 @@ def parse_path(path: str, query: str | None = None) -> Target | Reason:
         return Reason.BAD_TARGET
     reading = None
     if "%2f" in canonical.lower():
-        as_slash = _canonical(re.sub("%2f", "/", canonical, flags=re.IGNORECASE))
+        slashed = re.sub("%2f", "/", canonical, flags=re.IGNORECASE)
+        as_slash = None if _DOT_SEGMENT.search(slashed) else _canonical(slashed)
         if as_slash is None:
             return Reason.BAD_TARGET
         reading = _target(as_slash, query, None)
-    return _target(canonical, query, reading)
+    target = _target(canonical, query, reading)
+    both = (target,) if reading is None else (target, reading)
+    if any(len(one.segments) - len(one.folded) > MAX_DROPPABLE for one in both):
+        return Reason.BAD_TARGET
+    return target
 
 
 def fold_segment(segment: str) -> str:
     """How the most lenient backends read a decoded segment: no `;…`, no trailing dots or blanks, ASCII lower-case."""
-    return _ascii_lower(segment.partition(";")[0].rstrip(". \t"))
+    return ascii_lower(segment.partition(";")[0].rstrip(". \t"))
+
+
+def readings_of(segment: str) -> tuple[str, ...]:
+    """How backends may read a segment of a canonical path, decoded: with `;…`, trailing dots and blanks, or without.
+
+    Some cut off `;…` before decoding, where `%3B` is data, and some after it.  Letters stay as they are.  The most
+    lenient reading comes last; it is empty where some backends drop the segment.
+    """
+    whole = _decoded(segment)
+    cuts = (whole, _decoded(segment.partition(";")[0]), whole.partition(";")[0])
+    return tuple(dict.fromkeys(reading for cut in cuts for reading in (cut, cut.rstrip(". \t"))))
+
+
+def ascii_lower(text: str) -> str:
+    return text.lower() if text.isascii() else "".join(c.lower() if c < "\x80" else c for c in text)
 
 
 def safe_callback(text: str | None, own_origin: str | None = None) -> str:
     """The path (and query) that a callback URL may lead to; "/" for everything that could leave this origin.
 
     `text` is the parameter after form decoding.  Accepted: a path with exactly one leading slash, or an absolute
-    URL of `own_origin`, which is cut to its path.  Refused: a second slash or a blank after the first slash, control
-    bytes, a backslash anywhere, all of these also after one more decoding; and raw blanks.
+    URL of `own_origin`, which is cut to its path.  Refused: a second slash or a blank after the first slash, also once
+    dot segments are resolved (`/.//host` has the path `//host`), control bytes, a backslash anywhere, all of these
+    also after one more decoding; and raw blanks.
     """
     if not text or len(text) > 2 * MAX_CALLBACK or not text.isascii():
         return "/"
@@ -99,10 +126,15 @@ def callback_for(target: Target) -> str:
 
 def callback_from_referer(referer: str | None, own_origin: str) -> str:
     """The path and query of a Referer on `own_origin`, canonical; "/" for any other (RFC 9110 §10.1.3)."""
-    if referer is None or not (referer + "/").lower().startswith(own_origin.lower() + "/"):
+    if referer is None or not is_on_origin(referer, own_origin):
         return "/"
     target = parse_target("GET", (referer[len(own_origin) :] or "/").partition("#")[0])
     return callback_for(target) if isinstance(target, Target) else "/"
+
+
+def is_on_origin(url: str, own_origin: str) -> bool:
+    """Whether this absolute URL is the origin itself or has a path on it."""
+    return (url + "/").lower().startswith(own_origin.lower() + "/")
 
 
 def encode_uri_component(text: str) -> str:
@@ -184,25 +216,37 @@ def _decode_unreserved(path: str) -> str | None:
 
 
 def _hides_dots(segment: str) -> bool:
-    """Whether a lenient backend reads this segment as `.` or `..`: `..;x`, `..%3B`, `..%20`."""
-    read = unquote_to_bytes(segment).decode("latin-1").partition(";")[0].rstrip(" \t")
-    return read in (".", "..")
+    """Whether a lenient backend may read this segment as `.` or `..`: `..;x`, `..%3B`, `..%20`, `..%20.`."""
+    read = _decoded(segment).partition(";")[0]
+    return read in (".", "..") or (" " in read and "." in read and not read.strip(". "))
+
+
+def _decoded(text: str) -> str:
+    return unquote_to_bytes(text).decode("latin-1")
 
 
 def _target(path: str, query: str | None, reading: Target | None) -> Target:
-    segments = tuple(unquote_to_bytes(segment).decode("latin-1") for segment in path.split("/") if segment)
+    segments = tuple(_decoded(segment) for segment in path.split("/") if segment)
     folded = tuple(name for name in map(fold_segment, segments) if name)
     return Target(path, query, segments, folded, reading)
 
 
-def _ascii_lower(text: str) -> str:
-    return text.lower() if text.isascii() else "".join(c.lower() if c < "\x80" else c for c in text)
-
-
 def _is_local(text: str) -> bool:
-    for reading in (text, unquote_to_bytes(text).decode("latin-1")):
-        if not reading.startswith("/") or reading.startswith(("//", "/ ")):
+    with_dots = text.replace("%2e", ".").replace("%2E", ".")  # as browsers read a path
+    for reading in (with_dots, _decoded(text)):
+        if not reading.startswith("/") or "\\" in reading or _CONTROLS.search(reading):
             return False
-        if "\\" in reading or _CONTROLS.search(reading):
+        if any(path.startswith(("//", "/ ")) for path in (reading, _without_dots(reading))):
             return False
     return " " not in text
+
+
+def _without_dots(text: str) -> str:
+    """The path before a query or fragment with its dot segments resolved; empty segments stay, as in browsers."""
+    kept: list[str] = []
+    for segment in re.split("[?#]", text, maxsplit=1)[0].split("/")[1:]:
+        if segment == "..":
+            del kept[-1:]
+        elif segment != ".":
+            kept.append(segment)
+    return "/" + "/".join(kept)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -71,6 +72,7 @@ PROGRAM = {"accept": "*/*"}
         pytest.param(PUBLIC, LIVE, None, Allow(ANONYMOUS, Reason.PUBLIC), id="public-asks-for-no-identity"),
         pytest.param(OPTIONAL, LIVE, None, signed_in(LIVE, Reason.PUBLIC), id="optional-live"),
         pytest.param(OPTIONAL, DEAD, None, Allow(ANONYMOUS, Reason.PUBLIC), id="optional-expired"),
+        pytest.param(OPTIONAL, None, None, Allow(ANONYMOUS, Reason.PUBLIC), id="optional-nothing-at-all"),
         pytest.param(OPTIONAL, None, Reason.NO_COOKIE, Allow(ANONYMOUS, Reason.PUBLIC), id="optional-nobody"),
         pytest.param(OPTIONAL, None, Reason.STORE_UNAVAILABLE, Allow(UNKNOWN, Reason.PUBLIC), id="optional-store-away"),
         pytest.param(PRESENCE, None, None, Allow(ANONYMOUS, Reason.PRESENCE), id="presence-there"),
@@ -121,6 +123,14 @@ def test_redirect_status_follows_the_method(method: str, status: int) -> None:
         pytest.param("POST", "https://app.test.evil.test/form", "/dashboard", id="longer-host"),
         pytest.param("POST", "http://app.test/form", "/dashboard", id="other-scheme"),
         pytest.param("POST", None, "/dashboard", id="no-referer"),
+        pytest.param("POST", "https://app.test/", "/", id="form-on-the-root-page"),
+        pytest.param("POST", "https://app.test", "/", id="origin-alone"),
+        pytest.param("POST", "https://app.test/a\\b", "/", id="own-page-that-no-one-can-read"),
+        pytest.param("POST", "", "/dashboard", id="empty"),
+        pytest.param("POST", "about:blank", "/dashboard", id="no-web-page"),
+        pytest.param("POST", "//app.test/form", "/dashboard", id="no-scheme"),
+        pytest.param("POST", "https://app.test//evil.test/x", "/evil.test/x", id="two-slashes-are-one"),
+        pytest.param("PUT", "https://app.test/form#part", "/form", id="put-without-fragment"),
         pytest.param("GET", "https://app.test/form", "/dashboard", id="get-comes-back-to-itself"),
         pytest.param("HEAD", "https://app.test/form", "/dashboard", id="so-does-head"),
     ],
@@ -208,7 +218,22 @@ def test_condition_on_a_presence_rule_asks_for_the_session() -> None:
             AnswerPreflight(("GET", "PUT")),
             id="answer-listed",
         ),
+        pytest.param(
+            "answer", route(preflight="answer", methods=frozenset()), AnswerPreflight(()), id="answer-nothing-in-common"
+        ),
         pytest.param("public", PUBLIC, Allow(ANONYMOUS, Reason.PUBLIC), id="public"),
+        pytest.param(
+            "public", route(Access.PUBLIC, preflight="answer"), Allow(ANONYMOUS, Reason.PUBLIC), id="public-is-open"
+        ),
+        pytest.param(
+            "pass", route(Access.FRESH, preflight="pass"), Allow(ANONYMOUS, Reason.PREFLIGHT), id="pass-fresh"
+        ),
+        pytest.param(
+            "pass",
+            route(preflight="pass", methods=frozenset({"GET"})),
+            Allow(ANONYMOUS, Reason.PREFLIGHT),
+            id="pass-asks-for-no-method",
+        ),
     ],
 )
 def test_preflight(preflight: str, on: Route, expected: Decision) -> None:
@@ -261,6 +286,40 @@ def test_websocket_origin_where_a_session_is_used(origin: str | None, policy: Po
         assert decision == Deny(403, Reason.FOREIGN_ORIGIN)
 
 
+@pytest.mark.parametrize("on", [SESSION, FRESH, PRESENCE, OPTIONAL, GET_ONLY])
+def test_origin_matters_to_websockets_alone(on: Route) -> None:
+    for origin in ("https://evil.test", None):
+        found = None if on is PRESENCE else LIVE
+        plain = judge(facts(origin=origin), on, found, None, Policy(0, websocket_no_origin=False))
+        assert plain == judge(facts(), on, found)
+        assert isinstance(plain, Allow)
+
+
+def test_foreign_websocket_on_a_public_route_without_identity_is_open() -> None:
+    asked = facts(is_websocket=True, origin="https://evil.test")
+    assert judge(asked, PUBLIC) == Allow(ANONYMOUS, Reason.PUBLIC)
+
+
+def test_websocket_origin_comes_before_method_and_condition() -> None:
+    strict = route(Access.FRESH, methods=frozenset({"POST"}), require=Require(two_factor=True))
+    asked = facts(is_websocket=True, origin="https://evil.test")
+    assert judge(asked, strict, OLD) == Deny(403, Reason.FOREIGN_ORIGIN)
+    assert judge(asked, strict, DEAD) == Deny(401, Reason.SESSION_EXPIRED, return_to="/dashboard")
+
+
+def test_websocket_of_a_dead_store_is_503_whatever_its_origin() -> None:
+    for origin in ("https://evil.test", "https://app.test", None):
+        asked = facts(is_websocket=True, origin=origin)
+        assert judge(asked, SESSION, None, Reason.STORE_UNAVAILABLE) == Deny(
+            503, Reason.STORE_UNAVAILABLE, retry_after=5
+        )
+
+
+def test_foreign_websocket_is_anonymous_where_identity_is_optional_even_with_a_dead_store() -> None:
+    asked = facts(is_websocket=True, origin="https://evil.test")
+    assert judge(asked, OPTIONAL, None, Reason.STORE_UNAVAILABLE) == Allow(ANONYMOUS, Reason.PUBLIC)
+
+
 def test_websocket_without_a_session_is_401_and_never_a_redirect() -> None:
     asked = facts(is_websocket=True, origin="https://evil.test", sec_fetch_mode="websocket")
     assert judge(asked, SESSION, None, Reason.NO_COOKIE) == Deny(401, Reason.NO_COOKIE, return_to="/dashboard")
@@ -285,8 +344,18 @@ def test_websocket_without_a_session_is_401_and_never_a_redirect() -> None:
         pytest.param({"accept": "text/html;q=0.5, application/*;q=0.8, */*;q=0.1"}, False, id="application-preferred"),
         pytest.param({"accept": "text/html;q=0.5, application/json;q=0.1, */*"}, True, id="specific-range-counts"),
         pytest.param({"accept": "text/html;q=0"}, False, id="html-refused"),
+        pytest.param({"accept": "text/html;q=1, application/json"}, True, id="one-is-the-default"),
+        pytest.param({"accept": "text/html;level=0;v=x"}, True, id="only-q-is-a-quality"),
+        pytest.param({"accept": "text/html;q=0.001"}, True, id="html-hardly-wanted"),
+        pytest.param({"accept": "text/html;q=0.5, text/*;q=0.9"}, True, id="other-text-is-no-json"),
+        pytest.param({"accept": "*/*, application/json;q=0.4, text/html;q=0.4"}, True, id="whatever-the-order"),
+        pytest.param({"accept": ",,text/html,"}, True, id="empty-ranges"),
+        pytest.param({"accept": "text/htmlx, xtext/html"}, False, id="names-alike"),
+        pytest.param({"sec_fetch_mode": "", "accept": "text/html"}, False, id="empty-mode-is-a-mode"),
         pytest.param({"accept": "text/html;q=x"}, False, id="broken-quality"),
         pytest.param({"accept": "text/html;q=2"}, False, id="quality-over-one"),
+        pytest.param({"accept": "text/html;q=1.2"}, False, id="quality-just-over-one"),
+        pytest.param({"accept": "text/html;q=1=1"}, False, id="quality-with-more-to-it"),
         pytest.param({"accept": "text/html;q=-1"}, False, id="quality-below-zero"),
         pytest.param({"accept": "text/html;q=nan"}, False, id="quality-is-no-number"),
         pytest.param({"accept": "TEXT/HTML ; level=1 ; Q=1"}, True, id="case-and-parameters"),
@@ -304,6 +373,48 @@ def test_wants_page(changes: dict[str, Any], page: bool) -> None:
 )
 def test_needs_session(on: Route, needs: bool) -> None:
     assert needs_session(on) is needs
+
+
+@pytest.mark.parametrize(
+    ("on", "expected"),
+    [
+        pytest.param(PUBLIC, Allow(ANONYMOUS, Reason.PUBLIC), id="public-outranks-it"),
+        pytest.param(route(preflight="pass"), Allow(ANONYMOUS, Reason.PREFLIGHT), id="preflight-outranks-it"),
+        pytest.param(route(preflight="answer"), AnswerPreflight(USUAL), id="so-does-our-answer"),
+        pytest.param(
+            route(methods=frozenset({"GET"})), Deny(503, Reason.STORE_UNAVAILABLE, retry_after=5), id="outranks-method"
+        ),
+        pytest.param(
+            route(Access.PRESENCE, require=Require(email_verified=True)),
+            Deny(503, Reason.STORE_UNAVAILABLE, retry_after=5),
+            id="presence-with-a-condition",
+        ),
+    ],
+)
+def test_what_a_dead_store_outranks(on: Route, expected: Decision) -> None:
+    asked = facts(method="OPTIONS", **PREFLIGHT)
+    assert judge(asked, on, None, Reason.STORE_UNAVAILABLE) == expected
+
+
+def test_a_live_record_outranks_what_is_said_to_be_missing() -> None:
+    assert judge(facts(), SESSION, LIVE, Reason.STORE_UNAVAILABLE) == signed_in(LIVE)
+    assert judge(facts(), SESSION, DEAD, Reason.STORE_UNAVAILABLE) == SignIn(307, "/dashboard", Reason.SESSION_EXPIRED)
+
+
+def test_loop_page_is_for_pages_and_counts_dead_sessions_too() -> None:
+    cookie = redirects_cookie(None, "/dashboard", 2, NOW_MS, secure=False).partition(";")[0]
+    assert judge(facts(cookie=cookie, **PROGRAM), SESSION, None, Reason.NO_COOKIE) == Deny(
+        401, Reason.NO_COOKIE, return_to="/dashboard"
+    )
+    assert judge(facts(cookie=cookie), SESSION, DEAD) == Deny(
+        401, Reason.SIGN_IN_LOOP, return_to="/dashboard", cause=Reason.SESSION_EXPIRED
+    )
+    assert judge(facts(cookie=cookie), SESSION, LIVE) == signed_in(LIVE)
+    assert judge(facts(cookie=cookie), SESSION, None, Reason.STORE_UNAVAILABLE) == Deny(
+        503, Reason.STORE_UNAVAILABLE, retry_after=5
+    )
+    on_the_dot = decide(facts(cookie=cookie), SESSION, None, Reason.NO_COOKIE, POLICY, now_ms=NOW_MS + 30_000)
+    assert on_the_dot == Deny(401, Reason.SIGN_IN_LOOP, return_to="/dashboard", cause=Reason.NO_COOKIE)
 
 
 def test_fresh_age_of_zero_turns_the_check_off() -> None:
@@ -365,6 +476,29 @@ def test_law_a_store_that_is_away_signs_nobody_out(asked: RequestFacts, on: Rout
     decision = judge(asked, on, None, Reason.STORE_UNAVAILABLE)
     assert not isinstance(decision, SignIn)
     assert not (isinstance(decision, Deny) and decision.status == 401)
+
+
+@given(FACTS, ROUTES, RECORDS, MISSING)
+def test_law_an_answer_says_no_more_than_its_kind_has(
+    asked: RequestFacts, on: Route, found: SessionRecord | None, missing: Reason | None
+) -> None:
+    decision = judge(asked, on, found, missing)
+    if isinstance(decision, Deny):
+        assert decision.status in {401, 403, 405, 503}
+        assert (decision.return_to is not None) == (decision.status == 401)
+        assert bool(decision.allow) == (decision.status == 405)
+        assert (decision.retry_after is not None) == (decision.status == 503)
+        assert (decision.cause is not None) == (decision.reason is Reason.SIGN_IN_LOOP)
+    if isinstance(decision, SignIn):
+        assert (decision.status == 307) == (asked.method in {"GET", "HEAD"})
+
+
+@given(FACTS, ROUTES, RECORDS, MISSING)
+def test_law_head_is_judged_like_get(
+    asked: RequestFacts, on: Route, found: SessionRecord | None, missing: Reason | None
+) -> None:
+    get, head = (msgspec.structs.replace(asked, method=method) for method in ("GET", "HEAD"))
+    assert judge(get, on, found, missing) == judge(head, on, found, missing)
 
 
 @given(FACTS, ROUTES, RECORDS, MISSING)

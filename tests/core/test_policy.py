@@ -66,6 +66,26 @@ EXAMPLE = frozenset({"example.com"})
         pytest.param(Require(roles=(STAFF,)), {"role": "staff"}, None, id="either-role"),
         pytest.param(Require(roles=(STAFF, ADMIN)), {"role": "staff"}, Reason.ROLE_REQUIRED, id="both-rules-hold"),
         pytest.param(Require(roles=(STAFF, ADMIN)), {"role": "admin"}, None, id="one-role-for-both"),
+        pytest.param(
+            Require(roles=(frozenset(),)), {"role": "admin"}, Reason.ROLE_REQUIRED, id="nobody-has-none-of-none"
+        ),
+        pytest.param(Require(roles=(frozenset({""}),)), {"role": ""}, Reason.ROLE_REQUIRED, id="empty-is-no-role"),
+        pytest.param(
+            Require(email_domains=(EXAMPLE,)), {"email": "example.com"}, Reason.EMAIL_DOMAIN_REQUIRED, id="no-at-sign"
+        ),
+        pytest.param(
+            Require(email_verified=True, two_factor=True, roles=(ADMIN,), email_domains=(EXAMPLE,)),
+            {"email": "a@evil.com", "email_verified": False},
+            Reason.EMAIL_NOT_VERIFIED,
+            id="address-is-verified-first",
+        ),
+        pytest.param(
+            Require(two_factor=True, roles=(ADMIN,), email_domains=(EXAMPLE,)),
+            {"email": "a@evil.com"},
+            Reason.EMAIL_DOMAIN_REQUIRED,
+            id="then-its-domain",
+        ),
+        pytest.param(Require(two_factor=True, roles=(ADMIN,)), {}, Reason.TWO_FACTOR_REQUIRED, id="role-comes-last"),
         pytest.param(Require(email_domains=(EXAMPLE,)), {"email": "a@Example.COM"}, None, id="domain"),
         pytest.param(
             Require(email_domains=(EXAMPLE,)),
@@ -102,7 +122,10 @@ def test_unmet_condition(require: Require, owner: dict[str, Any], unmet: Reason 
 
 @pytest.mark.parametrize(
     ("email", "domain"),
-    [("a@b.c", "b.c"), ("a@B.C", "b.c"), ("@b", None), ("a@", None), ("ab", None), ("a@b@c", None), ("", None)],
+    [
+        *[("a@b.c", "b.c"), ("a@B.C", "b.c"), ("@b", None), ("a@", None), ("ab", None), ("a@b@c", None), ("", None)],
+        *[("a@\u212aexample.com", None), ("\u00e4@B.c", "b.c"), ("a@b.c ", "b.c "), ("a@ b.c", " b.c"), ("@", None)],
+    ],
 )
 def test_email_domain(email: str, domain: str | None) -> None:
     assert email_domain(email) == domain
@@ -110,7 +133,7 @@ def test_email_domain(email: str, domain: str | None) -> None:
 
 @pytest.mark.parametrize(
     ("role", "roles"),
-    [(None, set()), ("", set()), (" , ", set()), ("a", {"a"}), ("a,b, c ,a", {"a", "b", "c"})],
+    [(None, set()), ("", set()), (" , ", set()), ("a", {"a"}), ("a,b, c ,a", {"a", "b", "c"}), ("a;b c", {"a;b c"})],
 )
 def test_roles_of(role: str | None, roles: set[str]) -> None:
     assert roles_of(user(role=role)) == roles

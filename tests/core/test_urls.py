@@ -11,14 +11,17 @@ from gatekeeper.core.model import Access, Reason, Route, Rule, Target
 from gatekeeper.core.routing import compile_rules, match_route
 from gatekeeper.core.urls import (
     MAX_CALLBACK,
+    MAX_DROPPABLE,
     callback_for,
     callback_from_referer,
     encode_uri_component,
     fold_segment,
+    is_on_origin,
     is_valid_host,
     origin_of,
     parse_path,
     parse_target,
+    readings_of,
     safe_callback,
 )
 from tests.core.facts import target_of
@@ -58,6 +61,17 @@ from tests.core.facts import target_of
         ("/%58", "/X"),
         ("/a;b=c", "/a;b=c"),
         ("/dashboard.", "/dashboard."),
+        ("/a%20./b", "/a%20./b"),
+        ("/X%20./b", "/X%20./b"),
+        ("/%20/b", "/%20/b"),
+        ("/.../..../b", "/.../..../b"),
+        ("/a/../", "/"),
+        ("/.", "/"),
+        ("/a/.b/..c/d", "/a/.b/..c/d"),
+        ("/a/%2E%2e/%2e/b/", "/b/"),
+        ("/%2D%2e%5F%7e%30%39%41%5a%61%7A", "/-._~09AZaz"),
+        ("/%21%24%26%27%28%29%2A%2B%2C%3A%3D%40", "/%21%24%26%27%28%29%2A%2B%2C%3A%3D%40"),
+        ("/%ff%80%C0%AE", "/%ff%80%C0%AE"),
         ('/[a]{b}|^`<>"', '/[a]{b}|^`<>"'),
     ],
 )
@@ -102,6 +116,13 @@ def test_canonical_path(raw: str, path: str) -> None:
         "/a/..%20/b",
         "/a/.%20",
         "/a/..%20;x/b",
+        "/a/..%20./b",
+        "/a/.%20./b",
+        "/a/%20../b",
+        "/a/..%20.%20;x/b",
+        "http\u017f://host/x",
+        "httpss://host/x",
+        "xhttp://host/x",
         "http://",
         "http:///x",
         "http://user@host/x",
@@ -164,20 +185,83 @@ def test_readings_of_segments(raw: str, segments: tuple[str, ...], folded: tuple
 
 
 def test_encoded_slash_gives_a_second_reading() -> None:
-    target = target_of("/api%2f..%2Fdashboard?q")
-    assert target.path == "/api%2f..%2Fdashboard"
+    target = target_of("/api%2f%2Fdashboard%2f?q")
+    assert target.path == "/api%2f%2Fdashboard%2f"
     assert target.slash_reading is not None
-    assert target.slash_reading.path_and_query == "/dashboard?q"
+    assert target.slash_reading.path_and_query == "/api/dashboard/?q"
     assert target.slash_reading.slash_reading is None
     assert target_of("/api").slash_reading is None
-    assert parse_path("/a%2f..;%2fb") is Reason.BAD_TARGET
+    for ambiguous in ("/a%2f..;%2fb", "/a%2f..", "/a%2F.", "/..%2fa", "/.%2fa/b", "/a/b%2f%2e%2E/c", "/a%2f..%2fb"):
+        assert parse_path(ambiguous) is Reason.BAD_TARGET
+    assert target_of("/a%2f...%2f.b%2fc..").slash_reading is not None
+
+
+def test_parse_path_has_no_query_unless_it_is_given_one() -> None:
+    assert parse_path("/a.b") == Target("/a.b", None, ("a.b",), ("a.b",))
+    assert parse_path("/%61%20b", "q") == Target("/a%20b", "q", ("a b",), ("a b",))
 
 
 @pytest.mark.parametrize(
-    ("segment", "folded"), [("A", "a"), ("a;b", "a"), ("a. .\t", "a"), ("..", ""), ("\u00c4", "\u00c4"), ("a.b", "a.b")]
+    ("segment", "folded"),
+    [("A", "a"), ("a;b", "a"), ("a. .\t", "a"), ("..", ""), ("\u00c4YZ", "\u00c4yz"), ("a.b", "a.b")],
 )
 def test_fold_segment(segment: str, folded: str) -> None:
     assert fold_segment(segment) == folded
+
+
+@pytest.mark.parametrize(
+    ("segment", "readings"),
+    [
+        pytest.param("a", ("a",), id="plain"),
+        pytest.param("AX", ("AX",), id="letters-stay"),
+        pytest.param("a;b", ("a;b", "a"), id="parameters"),
+        pytest.param("a. ", ("a. ", "a"), id="dots-and-blanks"),
+        pytest.param("a.;b.", ("a.;b.", "a.;b", "a.", "a"), id="both"),
+        pytest.param(";b", (";b", ""), id="parameters-alone"),
+        pytest.param("...", ("...", ""), id="dots-alone"),
+        pytest.param("%20;.", (" ;.", " ;", " ", ""), id="nothing-left"),
+        pytest.param("a%3bb", ("a;b", "a"), id="escaped-parameters"),
+        pytest.param("a%3bb;c", ("a;b;c", "a;b", "a"), id="parameters-before-and-after-decoding"),
+        pytest.param("%C3%84%2541", ("\u00c3\u0084%41",), id="decoded-once"),
+    ],
+)
+def test_readings_of_a_segment(segment: str, readings: tuple[str, ...]) -> None:
+    assert readings_of(segment) == readings
+
+
+@given(st.lists(st.sampled_from(["a", "A", ";", "%3b", ".", "%20", "%C3%84"]), max_size=8).map("".join))
+def test_law_the_last_reading_is_the_folded_one_but_for_case(segment: str) -> None:
+    first, *_ = *_, last = readings_of(segment)
+    assert first == unquote_to_bytes(segment).decode("latin-1")
+    assert fold_segment(first) == "".join(c.lower() if c.isascii() else c for c in last)
+
+
+@pytest.mark.parametrize("odd", [";x", "...", "%20"])
+def test_few_segments_may_be_droppable(odd: str) -> None:
+    few = "/a" + f"/{odd}" * MAX_DROPPABLE
+    assert target_of(few).folded == ("a",)
+    assert parse_target("GET", f"{few}/b/{odd}") is Reason.BAD_TARGET
+    in_other_reading = "/a" + f"%2f{odd}" * MAX_DROPPABLE
+    assert target_of(in_other_reading).slash_reading == target_of(few)
+    assert parse_target("GET", f"{in_other_reading}%2F{odd}") is Reason.BAD_TARGET
+
+
+UNRESERVED = "abzABZ059-._~"
+
+
+@given(st.text(alphabet=UNRESERVED + "/", max_size=20), st.data())
+def test_law_escaping_what_needs_no_escape_changes_nothing(text: str, data: st.DataObject) -> None:
+    plain = "/" + text
+    escaped = "".join(
+        f"%{ord(c):02{data.draw(st.sampled_from('xX'))}}" if c != "/" and data.draw(st.booleans()) else c for c in plain
+    )
+    assert parse_target("GET", escaped) == parse_target("GET", plain)
+
+
+@given(st.text(alphabet=UNRESERVED, min_size=1, max_size=20).filter(lambda text: text.strip(".")))
+def test_law_a_plain_path_is_what_it_says(name: str) -> None:
+    target = target_of(f"/{name}/x?q")
+    assert target == Target(f"/{name}/x", "q", (name, "x"), (name.rstrip(".").lower(), "x"))
 
 
 CHARACTERS = st.text(alphabet="/.%25efc;\\?#dDaA0 ", max_size=24).map(lambda text: "/" + text)
@@ -294,6 +378,36 @@ OPEN_REDIRECTS = [
     ),
     *("https://evil.test/https://app.test", "https://evil.test?https://app.test", "https://evil.test#https://app.test"),
     *("//app.test/x", "\uff0f\uff0fevil.test", "/\u2028/evil.test", "/\u00a0/evil", "\u202e//evil", "/caf\u00e9"),
+    *(
+        "/.//evil.test",
+        "/..//evil.test",
+        "/a/..//evil.test",
+        "/a/b/../..//evil.test",
+        "/a/.././/evil",
+        "/././/evil.test",
+    ),
+    *("/%2e//evil.test", "/%2E//evil.test", "/a/%2e%2e//evil.test", "/a/.%2E//evil.test", "/%2e%2f/evil.test"),
+    *(
+        "/a%3f/../..//evil",
+        "/a%3f/%2e%2e//evil",
+        "/a%23/%2E%2E//evil",
+        "/.//",
+        "https://app.test/.//evil.test",
+        "/./ x",
+    ),
+    *(
+        "/x/../%20evil",
+        "/.//?x",
+        "/.//#x",
+        "//.",
+        "//..",
+        "//../evil",
+        "//./evil",
+        "///../..",
+        "/ /..",
+        "/%20/..",
+        "//%2e",
+    ),
     *("/?a=\r\nSet-Cookie: a=b", "/?a=%0d%0aSet-Cookie:a", "/?a=b c", "/?\\evil", "/?%5cevil", "/?a=%00"),
     *(
         "/" + "a" * (2 * MAX_CALLBACK),
@@ -330,6 +444,17 @@ def test_there_are_a_hundred_of_them() -> None:
         ("/a?u=//evil.test", "/a?u=//evil.test"),
         ("/a?u=https%3A%2F%2Fevil.test", "/a?u=https%3A%2F%2Fevil.test"),
         ("/a#b", "/a#b"),
+        ("/a?/..//x", "/a?/..//x"),
+        ("/a#/..//x", "/a#/..//x"),
+        ("/a?b#/..//x?", "/a?b#/..//x?"),
+        ("/a/../b", "/a/../b"),
+        ("/a/b/..//c", "/a/b/..//c"),
+        ("/../a", "/../a"),
+        ("/.../a", "/.../a"),
+        ("/%2e/a", "/%2e/a"),
+        ("/a%252f%252fb", "/a%252f%252fb"),
+        ("/x~", "/x~"),
+        ("/!", "/!"),
         ("https://app.test/a?b", "/a?b"),
         ("HTTPS://APP.test/a", "/a"),
         ("https://app.test", "/"),
@@ -347,24 +472,64 @@ def test_absolute_urls_are_refused_without_an_own_origin() -> None:
 
 
 def leaves_the_origin(text: str) -> bool:
-    """A browser's reading (WHATWG URL): blanks at the ends and tabs and line ends inside vanish, `\\` is `/`."""
+    """A browser's reading (WHATWG URL): blanks at the ends and tabs and line ends inside vanish, `\\` is `/`.
+
+    Twice: a script that reads `pathname` of the result and goes there has the dot segments resolved already.
+    """
     read = re.sub(r"[\t\n\r]", "", text.strip("".join(map(chr, range(0x21))))).replace("\\", "/")
-    return not read.startswith("/") or read.startswith("//")
+    path = re.split("[?#]", read, maxsplit=1)[0]
+    kept: list[str] = []
+    for segment in path.split("/")[1:]:
+        name = re.sub("%2e", ".", segment, flags=re.IGNORECASE)
+        if name == "..":
+            kept = kept[:-1]
+        elif name != ".":
+            kept.append(segment)
+    pathname = "/" + "/".join(kept)
+    return not read.startswith("/") or read.startswith("//") or pathname.startswith("//")
 
 
-@given(st.text(alphabet="/\\%25cf0d9a\t\n :@?#.hx", max_size=20) | st.text(max_size=20))
+PIECES = [
+    "/",
+    "//",
+    "\\",
+    ".",
+    "..",
+    "%2e",
+    "%2E",
+    "%2f",
+    "%5c",
+    "%09",
+    "\t",
+    "\n",
+    " ",
+    "%20",
+    "x",
+    "?",
+    "#",
+    "%3f",
+    "@",
+    ":",
+]
+ODD_TEXT = st.lists(st.sampled_from(PIECES), max_size=9).map("".join)
+
+
+@settings(max_examples=600)
+@given(ODD_TEXT | ODD_TEXT.map("/".__add__) | ODD_TEXT.map("https://app.test".__add__) | st.text(max_size=20))
 def test_law_a_safe_callback_stays_here(text: str) -> None:
     found = safe_callback(text, "https://app.test")
     assert not leaves_the_origin(found)
     assert not leaves_the_origin(unquote_to_bytes(found).decode("latin-1"))
 
 
-@given(CHARACTERS)
+@given(CHARACTERS | ODD_TEXT.map("/".__add__))
 def test_law_what_the_gate_writes_is_read_back(raw: str) -> None:
     target = parse_target("GET", raw)
     if isinstance(target, Target):
         written = callback_for(target)
         assert safe_callback(written) == written
+        assert safe_callback("https://app.test" + written, "https://app.test") == written
+        assert not leaves_the_origin(written)
 
 
 @pytest.mark.parametrize(
@@ -400,12 +565,33 @@ def test_callback_just_within_the_limit_keeps_its_query() -> None:
         ("https://app.test", "/"),
         ("https://app.test.evil/x", "/"),
         ("https://evil.test/x", "/"),
+        ("https://app.tes/x/y", "/"),
+        ("https://apq.test/x", "/"),
         ("/form", "/"),
         ("https://app.test/a\\b", "/"),
     ],
 )
 def test_callback_from_referer(referer: str | None, callback: str) -> None:
     assert callback_from_referer(referer, "https://app.test") == callback
+
+
+@pytest.mark.parametrize(
+    ("url", "on"),
+    [
+        ("https://app.test", True),
+        ("https://app.test/", True),
+        ("HTTPS://App.Test/x", True),
+        ("https://app.test:1/", False),
+        ("https://app.testx", False),
+        ("https://app.test.evil/", False),
+        ("https://app.test@evil/", False),
+        ("http://app.test/", False),
+        ("/https://app.test/", False),
+        ("", False),
+    ],
+)
+def test_is_on_origin(url: str, on: bool) -> None:
+    assert is_on_origin(url, "https://app.TEST") is on
 
 
 @pytest.mark.parametrize(
