@@ -7,6 +7,7 @@ so that nobody believes to have it; off, empty and the default are accepted.
 from collections.abc import Iterator
 from typing import Any
 
+from gatekeeper.config.addresses import named_upstreams
 from gatekeeper.config.schema import Admin, Assertion, Limits, Log, Settings, Timeouts
 
 _DEFAULTS: dict[str, Any] = {
@@ -65,10 +66,10 @@ def unavailable_paths() -> Iterator[str]:
 def _special_cases(settings: Settings) -> Iterator[tuple[str, str]]:
     if settings.listen.startswith("unix:"):
         yield "listen", "Unix sockets are not available yet"
-    if not settings.store.url.startswith("sqlite:"):
-        yield "store.url", f"{settings.store.url.partition(':')[0]} stores are not available yet; sqlite:///… is"
-    upstreams = {"upstream": settings.upstream} | {f"upstreams.{n}": u for n, u in settings.upstreams.items()}
-    for path, upstream in upstreams.items():
+    kind, mark, _ = settings.store.url.partition("://")
+    if mark and kind != "sqlite":
+        yield "store.url", "this kind of store is not available yet; sqlite:///… is"
+    for path, upstream in named_upstreams(settings).items():
         if upstream.url.startswith(("https://", "unix:")):
             yield f"{path}.url", "only http:// upstreams are available yet"
         if upstream.tls is not None:

@@ -4,7 +4,7 @@ The shape comes from `schema`; this module knows kinds of types, no setting by n
 problem and counts as not given; a structure that lacks something required cannot be made and is None.
 """
 
-import difflib
+import re
 import types
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,16 +13,21 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import msgspec
 
+from gatekeeper.config.leaves import (
+    MISSING,
+    closest,
+    describe,
+    expected,
+    hint_for,
+    is_file_reference,
+    read_file,
+    read_leaf,
+)
 from gatekeeper.config.problems import Problem
-from gatekeeper.config.schema import SHORT_FORMS, Duration, Rate, Size
+from gatekeeper.config.schema import KEY_HINTS, SENSITIVE, SHORT_FORMS, WORD_HINTS, Rate
 from gatekeeper.config.tree import Entry, MappingNode, Node, Place, Scalar, SequenceNode
-from gatekeeper.config.units import parse_duration, parse_rate, parse_size
 
-MISSING = object()
-"""What decoding yields where nothing could be read; the problem is noted."""
-
-_TRUE = frozenset({"true", "yes", "on"})
-_FALSE = frozenset({"false", "no", "off"})
+_INDEX = re.compile(r"\[\d+\]")
 
 
 class Decoder:
@@ -54,21 +59,24 @@ class Decoder:
             return self._decode_list(get_args(kind)[0], node, path)
         if origin is dict:
             return self._decode_dict(get_args(kind)[1], node, path)
-        if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind is not Rate:
+        if _is_struct(kind):
             return self.decode_struct(kind, node, path)
         return self._decode_leaf(kind, node, path)
 
     def decode_struct(
         self, kind: type[msgspec.Struct], node: Node, path: str, fallbacks: Mapping[str, Any] = MappingProxyType({})
     ) -> Any:
-        """The structure, or MISSING where something required is not there and has no fallback."""
+        """The structure, or MISSING where something required is not there and has no fallback.
+
+        A section without content is all defaults, as it is when each of its lines is commented out.
+        """
         short = SHORT_FORMS.get(kind)
-        if isinstance(node, Scalar) and short is not None:
-            node = MappingNode({}, node.place) if node.kind == "null" else _as_mapping(short, node)
-        elif short is not None and _is_file_reference(node):
-            node = _as_mapping(short, node)
+        if isinstance(node, Scalar) and node.kind == "null":
+            node = MappingNode({}, node.place)
+        elif short is not None and (isinstance(node, Scalar) or is_file_reference(node)):
+            node = MappingNode({short: Entry(node.place, node)}, node.place)
         if not isinstance(node, MappingNode):
-            self.complain(node.place, path, f"expected a mapping, not {_describe(node)}")
+            self.complain(node.place, path, f"expected a mapping, not {_describe(node, path)}")
             return MISSING
         hints = get_type_hints(kind, include_extras=True)
         misspelled = self._note_unknown(node, hints, path)
@@ -92,36 +100,42 @@ class Decoder:
         meant: set[str] = set()
         for name, entry in node.entries.items():
             if name not in names:
-                close = _closest(name, names)
+                close = closest(name, names)
                 meant |= {close} if close else set()
                 inner = f"{path}.{name}" if path else name
-                self.complain(entry.place, inner, "unknown setting", f"did you mean {close}?" if close else None)
+                hint = KEY_HINTS.get(_INDEX.sub("[]", inner)) or (f"did you mean {close}?" if close else None)
+                self.complain(entry.place, inner, "unknown setting", hint)
         return meant
 
     def _decode_union(self, options: tuple[Any, ...], node: Node, path: str) -> Any:
-        if type(None) in options and isinstance(node, Scalar) and (node.kind == "null" or node.text == ""):
-            return None
         rest = [option for option in options if option is not type(None)]
+        if len(rest) < len(options) and _is_empty(node, is_struct=_is_struct(rest[0])):
+            return None
         if len(rest) == 1:
             return self.decode(rest[0], node, path)
+        filled = self._follow_file(node, path)
+        if filled is None:
+            return MISSING
         words = [word for option in rest if get_origin(option) is Literal for word in get_args(option)]
-        if isinstance(node, Scalar) and node.text in words:
-            return node.text
+        if isinstance(filled, Scalar) and filled.text in words:
+            return filled.text
         other = next(option for option in rest if get_origin(option) is not Literal)
-        value = self._read_leaf(other, node)
+        value = read_leaf(other, filled)
         if value is MISSING:
-            self.complain(
-                node.place, path, f"expected {_name_of(other)} or {' or '.join(words)}, not {_describe(node)}"
-            )
+            wanted = f"{expected(other)} or {' or '.join(words)}"
+            self.complain(node.place, path, f"expected {wanted}, not {_describe(filled, path)}")
         return value
 
     def _decode_list(self, kind: Any, node: Node, path: str) -> Any:
         if isinstance(node, Scalar) and node.kind == "null":
             return ()
         if not isinstance(node, SequenceNode):
-            self.complain(node.place, path, f"expected a list, not {_describe(node)}", "write it in brackets: […]")
+            hint = "write it in brackets: […]"
+            self.complain(node.place, path, f"expected a list, not {_describe(node, path)}", hint)
             return MISSING
-        values = [self.decode(kind, item, f"{path}[{i}]") for i, item in enumerate(node.items)]
+        values = [
+            MISSING if item is None else self.decode(kind, item, f"{path}[{i}]") for i, item in enumerate(node.items)
+        ]
         self.kept[path] = [i for i, value in enumerate(values) if value is not MISSING]
         return tuple(value for value in values if value is not MISSING)
 
@@ -129,108 +143,52 @@ class Decoder:
         if isinstance(node, Scalar) and node.kind == "null":
             return {}
         if not isinstance(node, MappingNode):
-            self.complain(node.place, path, f"expected a mapping, not {_describe(node)}")
+            self.complain(node.place, path, f"expected a mapping, not {_describe(node, path)}")
             return MISSING
         values = {name: self.decode(kind, entry.node, f"{path}.{name}") for name, entry in node.entries.items()}
         return {name: value for name, value in values.items() if value is not MISSING}
 
     def _decode_leaf(self, kind: Any, node: Node, path: str) -> Any:
-        if isinstance(node, MappingNode) and _is_file_reference(node):
-            read = self._read_file(node, path)
-            if read is None:
-                return MISSING
-            node = read
-        value = self._read_leaf(kind, node)
+        filled = self._follow_file(node, path)
+        if filled is None:
+            return MISSING
+        value = read_leaf(kind, filled)
         if value is MISSING:
-            words = list(get_args(kind)) if get_origin(kind) is Literal else []
-            close = _closest(node.text, words) if isinstance(node, Scalar) else None
-            hint = f"did you mean {close}?" if close else None
-            what = "one of " + ", ".join(words) if words else _name_of(kind)
-            self.complain(node.place, path, f"expected {what}, not {_describe(node)}", hint or _HINTS.get(kind))
+            word = filled.text if isinstance(filled, Scalar) else ""
+            hint = WORD_HINTS.get((_INDEX.sub("[]", path), word)) or hint_for(kind, filled)
+            self.complain(node.place, path, f"expected {expected(kind)}, not {_describe(filled, path)}", hint)
         return value
 
-    def _read_leaf(self, kind: Any, node: Node) -> Any:
-        if not isinstance(node, Scalar) or node.kind == "null":
-            return MISSING
-        text = node.text
-        if get_origin(kind) is Literal:
-            return text if text in get_args(kind) else MISSING
-        if kind is str:
-            return text
-        if kind is bool:
-            word = text.lower()
-            return MISSING if word not in _TRUE | _FALSE else word in _TRUE
-        if kind is int:
-            return int(text) if text.isdecimal() and text.isascii() and len(text) < 16 else MISSING
-        return _read_unit(kind, text)
-
-    def _read_file(self, node: MappingNode, path: str) -> Scalar | None:
-        """What the file of `{file: path}` holds, without the line end at its end."""
+    def _follow_file(self, node: Node, path: str) -> Node | None:
+        """The node itself, or the content of the file where it is `{file: path}`; None where that cannot be read."""
+        if not isinstance(node, MappingNode) or not is_file_reference(node):
+            return node
         name = node.entries["file"].node
-        if not isinstance(name, Scalar):
+        if not isinstance(name, Scalar) or name.kind == "null" or not name.text:
             self.complain(name.place, path, "expected the path of a file")
             return None
         try:
-            text = (self._base_dir / name.text).read_text(encoding="utf-8")
+            text = read_file(self._base_dir / name.text)
         except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            self.complain(name.place, path, f"cannot read {name.text}: {reason}")
+            reason = (error.strerror or type(error).__name__) if isinstance(error, OSError) else str(error)
+            shown = name.text if name.text.isprintable() else repr(name.text)
+            self.complain(name.place, path, f"cannot read {shown}: {reason}")
             return None
-        return Scalar(text.removesuffix("\n").removesuffix("\r"), "filled", node.place)
+        return Scalar(text, "filled", node.place)
 
 
-def _read_unit(kind: Any, text: str) -> Any:
-    value: Any = None
-    if kind is Duration:
-        value = parse_duration(text)
-    elif kind is Size:
-        value = parse_size(text)
-    elif kind is Rate:
-        parsed = parse_rate(text)
-        value = None if parsed is None else Rate(parsed[0], Duration(parsed[1]))
-    return MISSING if value is None else value
+def _is_struct(kind: Any) -> bool:
+    """Whether this is written as a mapping."""
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind is not Rate
 
 
-def _as_mapping(name: str, node: Node) -> MappingNode:
-    return MappingNode({name: Entry(node.place, node)}, node.place)
+def _is_empty(node: Node, *, is_struct: bool) -> bool:
+    """Whether an optional setting is left empty: null, an empty text, or an empty mapping for a whole section."""
+    if isinstance(node, Scalar):
+        return node.kind == "null" or node.text == ""
+    return is_struct and isinstance(node, MappingNode) and not node.entries
 
 
-def _is_file_reference(node: Node) -> bool:
-    return isinstance(node, MappingNode) and list(node.entries) == ["file"]
-
-
-def _describe(node: Node) -> str:
-    """What stands there, without its content: it might be a secret."""
-    if isinstance(node, MappingNode):
-        return "a mapping"
-    if isinstance(node, SequenceNode):
-        return "a list"
-    if node.kind == "null":
-        return "nothing"
-    if node.kind == "filled":
-        return "what the variable or file holds"
-    return repr(node.text) if len(node.text) <= 40 else "this text"
-
-
-def _closest(text: str, words: Iterable[str]) -> str | None:
-    close = difflib.get_close_matches(text, [str(word) for word in words], n=1, cutoff=0.6)
-    return close[0] if close else None
-
-
-_NAMES: Mapping[Any, str] = {
-    str: "a text",
-    bool: "true or false",
-    int: "a whole number",
-    Duration: "a duration",
-    Size: "a size",
-    Rate: "a rate",
-}
-_HINTS: Mapping[Any, str] = {
-    Duration: "write it with its unit: 250ms, 5s, 5m, 1h, 2d",
-    Size: "write it like 4096, 64KiB or 10MB",
-    Rate: "write it like 5/1m",
-}
-
-
-def _name_of(kind: Any) -> str:
-    return _NAMES.get(kind, "a value")
+def _describe(node: Node, path: str) -> str:
+    section = re.split(r"[.\[]", path, maxsplit=1)[0]
+    return describe(node, is_sensitive=section in SENSITIVE)

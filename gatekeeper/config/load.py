@@ -11,6 +11,7 @@ from gatekeeper.config.checks import findings
 from gatekeeper.config.decode import Decoder
 from gatekeeper.config.problems import ConfigError, Problem
 from gatekeeper.config.schema import Secret, Settings, Store, Upstream
+from gatekeeper.config.secret_checks import HOW_TO_MAKE_ONE
 from gatekeeper.config.tree import Entry, MappingNode, Node, Place, Scalar, SequenceNode, TreeReader
 
 __all__ = ["ConfigError", "Problem", "load_file", "load_text"]
@@ -84,11 +85,13 @@ def _findings(decoder: Decoder, settings: Settings, source: str) -> list[Problem
 
 
 def _path_in_file(decoder: Decoder, path: str) -> str:
-    """The path with a list's index as it is in the file, where items before it could not be read."""
-    match = re.match(r"(\w+(?:\.\w+)*)\[(\d+)\]", path)
-    if match is None or match[1] not in decoder.kept:
-        return path
-    return f"{match[1]}[{decoder.kept[match[1]][int(match[2])]}]{path[match.end() :]}"
+    """The path with the indexes of lists as they are in the file, where items before could not be read."""
+    head, *rest = path.split("[")
+    for part in rest:
+        index, _, tail = part.partition("]")
+        kept = decoder.kept.get(head)
+        head += f"[{index if kept is None else kept[int(index)]}]{tail}"
+    return head
 
 
 def _is_echo(problem: Problem, unreadable: set[str]) -> bool:
@@ -106,7 +109,7 @@ def _with_secret_list(decoder: Decoder, tree: MappingNode, unreadable: set[str])
     entries = {name: entry for name, entry in tree.entries.items() if name != "secret"}
     if single is None:
         if "secrets" not in entries and "secret" not in unreadable:
-            hint = "use the app's own: secret: ${BETTER_AUTH_SECRET}"
+            hint = f"write secret: ${{BETTER_AUTH_SECRET}}; {HOW_TO_MAKE_ONE}"
             decoder.complain(tree.place, "", "there is no secret", hint)
         unreadable.add("secrets")
     elif "secrets" in entries:
@@ -138,6 +141,6 @@ def _as_written(problem: Problem, places: Mapping[str, Place]) -> Problem:
 
 
 def _resolve_store(store: Store, base_dir: Path) -> Store:
-    """The store with the path of an SQLite file made absolute."""
-    path = (base_dir / store.url.removeprefix(_SQLITE)).resolve()
+    """The store with the path of an SQLite file made absolute; links are followed when it is opened, not now."""
+    path = (base_dir / store.url.removeprefix(_SQLITE)).absolute()
     return msgspec.structs.replace(store, url=f"{_SQLITE}{path}")

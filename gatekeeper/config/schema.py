@@ -250,3 +250,18 @@ class Settings(msgspec.Struct, frozen=True):
 
 SHORT_FORMS: dict[type[msgspec.Struct], str] = {Upstream: "url", Store: "url", ProtectRule: "path", PublicRule: "path"}
 """Which setting a plain text stands for, where a mapping is expected."""
+
+SENSITIVE = frozenset({"secret", "secrets", "store", "accounts", "admin"})
+"""Sections that hold a secret or a URL with a password: no problem quotes what stands there."""
+
+WORD_HINTS: dict[tuple[str, str], str] = {
+    ("protect[].access", "public"): "list the path under `public:` instead",
+}
+"""What to do about words that are wrong at one setting, but make sense."""
+
+KEY_HINTS: dict[str, str] = {
+    "public[].access": "a path that asks for something belongs under `protect:`",
+    "public[].require": "a path that asks for something belongs under `protect:`",
+    "public[].methods": "methods are a matter of `protect:`",
+}
+"""The same for settings that are wrong in one place."""

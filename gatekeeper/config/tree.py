@@ -7,7 +7,7 @@ environment that is passed in.
 
 import re
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import msgspec
 import yaml
@@ -20,9 +20,19 @@ MAX_NODES = 100_000
 MAX_DEPTH = 32
 
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
+_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _VARIABLE_NAME = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
 _TAG = "tag:yaml.org,2002:"
+_TOO_LARGE = "the configuration is too large or too deep"
+_QUOTED_NAME = re.compile(r"(alias|anchor|handle|tag)\b.*", re.DOTALL)
 _LOADER: type[yaml.CSafeLoader] | type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Mark(Protocol):
+    """A place as both loaders of PyYAML tell it, from 0."""
+
+    line: int
+    column: int
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -53,7 +63,9 @@ class MappingNode(msgspec.Struct, frozen=True):
 
 
 class SequenceNode(msgspec.Struct, frozen=True):
-    items: tuple["Node", ...]
+    """A list.  Items that could not be read are None, so that the others keep their numbers."""
+
+    items: tuple["Node | None", ...]
     place: Place
 
 
@@ -73,15 +85,22 @@ class TreeReader:
 
     def read(self, text: str) -> Node | None:
         """The tree, or None where the text is no YAML; then `problems` says why."""
+        odd = _UNPRINTABLE.search(text)
+        if odd is not None:
+            place = _place_in(text, odd.start())
+            self._complain(place, "", f"this is no YAML: there is an unprintable character, U+{ord(odd[0]):04X}")
+            return None
         try:
+            if not self._is_bounded(text):
+                return None
             nodes = list(yaml.compose_all(text, Loader=_LOADER))
         except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            place = Place(mark.line + 1, mark.column + 1) if mark is not None else Place(1, 1)
-            self._complain(place, "", f"this is no YAML: {error.problem or error.context}", _yaml_hint(error))
+            place = _place_of_mark(error.problem_mark or error.context_mark)
+            self._complain(place, "", f"this is no YAML: {_yaml_message(error)}", _yaml_hint(error, text))
             return None
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            self._complain(Place(1, 1), "", f"this is no YAML: {str(error).partition(chr(10))[0]}")
+        except (yaml.YAMLError, ValueError):
+            # What they say may quote the text, and that may be a secret.
+            self._complain(Place(1, 1), "", "this is no YAML")
             return None
         if len(nodes) > 1:
             self._complain(_place(nodes[1]), "", "there is a second YAML document", "a configuration is one document")
@@ -89,20 +108,34 @@ class TreeReader:
         if not nodes:
             self._complain(Place(1, 1), "", "the file is empty", "it needs upstream, secret and store at least")
             return None
-        return self._convert(nodes[0], "", 0)
+        tree = self._convert(nodes[0], "", 0)
+        return None if self._count > MAX_NODES else tree
+
+    def _is_bounded(self, text: str) -> bool:
+        """Whether the text may be composed: PyYAML's composer recurses in C and kills the process on deep nesting."""
+        depth = 0
+        for event in yaml.parse(text, Loader=_LOADER):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_DEPTH:
+                self._complain(_place_of_mark(event.start_mark), "", _TOO_LARGE)
+                return False
+        return True
 
     def _convert(self, node: yaml.Node, path: str, depth: int) -> Node | None:
         self._count += 1
         if self._count > MAX_NODES or depth > MAX_DEPTH:
-            if self._count <= MAX_NODES + 1 or depth == MAX_DEPTH + 1:
-                self._complain(_place(node), path, "the configuration is too large or too deep")
+            if self._count <= MAX_NODES + 1:
+                self._complain(_place(node), path, _TOO_LARGE)
             self._count = MAX_NODES + 2
             return None
         if isinstance(node, yaml.MappingNode):
             return self._convert_mapping(node, path, depth)
         if isinstance(node, yaml.SequenceNode):
             items = [self._convert(item, f"{path}[{i}]", depth + 1) for i, item in enumerate(node.value)]
-            return SequenceNode(tuple(item for item in items if item is not None), _place(node))
+            return SequenceNode(tuple(items), _place(node))
+        if not str(node.tag).startswith(_TAG):
+            self._complain(_place(node), path, "YAML reads the ! at the beginning as a tag", "put the value in quotes")
+            return None
         kind = self.KINDS.get(node.tag, "str")
         return self._fill(Scalar(str(node.value), kind, _place(node)), path)
 
@@ -120,7 +153,7 @@ class TreeReader:
                 continue
             if _looks_like_variable(node, key, value):
                 self._complain(
-                    _place(node), path, f"YAML reads ${{{name}}} here as a mapping", f'quote it: "${{{name}}}"'
+                    _place(node), path, "YAML reads {…} here as a mapping", 'write a variable in quotes: "${NAME}"'
                 )
                 return None
             converted = self._convert(value, inner, depth + 1)
@@ -139,7 +172,7 @@ class TreeReader:
             named = _VARIABLE_NAME.fullmatch(match[1])
             if named is None:
                 fine = False
-                self._complain(scalar.place, path, f"{match[0]} names no environment variable")
+                self._complain(scalar.place, path, "what is in ${…} names no environment variable")
                 return ""
             value = self._environ.get(named[1])
             if value is None or (value == "" and named[2] is not None):
@@ -158,23 +191,42 @@ class TreeReader:
 
 
 def _place(node: yaml.Node) -> Place:
-    return Place(node.start_mark.line + 1, node.start_mark.column + 1)
+    return _place_of_mark(node.start_mark)
+
+
+def _place_of_mark(mark: _Mark | None) -> Place:
+    return Place(1, 1) if mark is None else Place(mark.line + 1, mark.column + 1)
+
+
+def _place_in(text: str, at: int) -> Place:
+    line_start = text.rfind("\n", 0, at) + 1
+    return Place(text.count("\n", 0, at) + 1, at - line_start + 1)
 
 
 def _looks_like_variable(node: yaml.MappingNode, key: yaml.ScalarNode, value: yaml.Node) -> bool:
-    """Whether this mapping is what YAML makes of an unquoted `${NAME}` in flow style: `$` before `{NAME: }`."""
-    is_empty = isinstance(value, yaml.ScalarNode) and value.value == ""
-    return bool(node.flow_style) and len(node.value) == 1 and is_empty and str(key.value).replace("_", "").isalnum()
+    """Whether this is `{NAME}`, a mapping of one key without colon: somebody meant `"${NAME}"`."""
+    has_no_colon = value.start_mark.index == key.end_mark.index and getattr(value, "value", None) == ""
+    return bool(node.flow_style) and len(node.value) == 1 and has_no_colon
 
 
 def _flow_hint(key: yaml.Node) -> str | None:
     return 'quote values that begin with {, as in "${NAME}"' if isinstance(key, yaml.MappingNode) else None
 
 
-def _yaml_hint(error: yaml.MarkedYAMLError) -> str | None:
+def _yaml_message(error: yaml.MarkedYAMLError) -> str:
+    """What the parser says, but for the names that it quotes: `*…` and `!…` may be a secret."""
+    return _QUOTED_NAME.sub(r"\1", error.problem or error.context or "it cannot be parsed")
+
+
+def _yaml_hint(error: yaml.MarkedYAMLError, text: str) -> str | None:
     problem = (error.problem or "") + (error.context or "")
-    if "\\t" in problem or "'\\t'" in problem:
+    mark = error.problem_mark
+    lines = text.split("\n")
+    line = lines[mark.line] if mark is not None and mark.line < len(lines) else ""
+    if "\t" in line[: len(line) - len(line.lstrip())]:
         return "indent with blanks, not tabs"
+    if "alias" in problem or "anchor" in problem or "tag" in problem:
+        return "put values that begin with *, & or ! in quotes"
     if "flow" in problem:
         return 'inside {…} or […], quote variables: "${NAME}"'
     return None

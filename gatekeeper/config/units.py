@@ -2,9 +2,12 @@
 
 import re
 
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d|w)")
+DURATION_PATTERN = r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d|w)"
+SIZE_PATTERN = r"([0-9]+)\s*(B|kB|KB|KiB|MB|MiB|GB|GiB)?"
+
+_DURATION = re.compile(DURATION_PATTERN)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
-_SIZE = re.compile(r"([0-9]+)\s*(B|kB|KB|KiB|MB|MiB|GB|GiB)?")
+_SIZE = re.compile(SIZE_PATTERN)
 _BYTES = {
     "B": 1,
     "kB": 1000,
@@ -43,6 +46,6 @@ def parse_rate(text: str) -> tuple[int, float] | None:
     """Count and seconds of `5/1m`; None for anything else."""
     count, slash, per = text.partition("/")
     seconds = parse_duration(per)
-    if not slash or not count.strip().isdecimal() or len(count) > 9 or not seconds:
+    if not slash or not re.fullmatch(r"[0-9]{1,9}", count.strip()) or not seconds:
         return None
     return int(count), seconds

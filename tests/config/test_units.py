@@ -67,6 +67,8 @@ def test_sizes(text: str, size: int | None) -> None:
         ("/1m", None),
         ("x/1m", None),
         ("9999999999/1m", None),
+        ("٣/1m", None),
+        ("-1/1m", None),
     ],
 )
 def test_rates(text: str, rate: tuple[int, float] | None) -> None:
@@ -82,3 +84,18 @@ def test_nothing_raises(text: str) -> None:
 @given(st.integers(0, 10_000), st.sampled_from([("s", 1), ("m", 60), ("h", 3600), ("d", 86_400)]))
 def test_a_number_and_a_unit_multiply(number: int, unit: tuple[str, int]) -> None:
     assert parse_duration(f"{number}{unit[0]}") == number * unit[1]
+
+
+@given(st.integers(0, 5_000), st.integers(0, 5_000), st.sampled_from(["ms", "s", "m", "h", "d", "w"]))
+def test_law_the_longer_text_is_the_longer_time(one: int, other: int, unit: str) -> None:
+    shorter, longer = (parse_duration(f"{number}{unit}") for number in sorted((one, other)))
+    assert shorter is not None
+    assert longer is not None
+    assert shorter <= longer
+    assert (shorter == longer) == (one == other)
+
+
+@given(st.integers(0, 2**30), st.sampled_from([("KiB", 1024), ("kB", 1000), ("MiB", 1024**2), ("B", 1), ("", 1)]))
+def test_law_sizes_multiply(number: int, unit: tuple[str, int]) -> None:
+    size = number * unit[1]
+    assert parse_size(f"{number}{unit[0]}") == (size if size <= 2**50 else None)

@@ -1,0 +1,88 @@
+"""Settings whose feature has not landed are refused, each by its name; what is off is not."""
+
+import pytest
+import yaml
+
+from gatekeeper.config.available import unavailable_paths
+from tests.config.loading import BASE, GOOD_SECRET, load, problems_of
+
+ASKING = {
+    "tls": "{cert: a, key: b}",
+    "workers": "2",
+    "accounts.enabled": "true",
+    "accounts.sign_up": "true",
+    "accounts.smtp": "smtp://h",
+    "branding.name": "x",
+    "branding.logo": "x",
+    "branding.accent": "x",
+    "session.extend": "gate",
+    "session.serve_get_session": "true",
+    "session.bearer": "signed",
+    "session.stale_if_error": "5s",
+    "store.secondary": "redis://h",
+    "keep_fragment": "true",
+    "identity.headers": "remote-user",
+    "identity.rename": "{a: b}",
+    "identity.assertion.keys": "x",
+    "identity.assertion.algorithm": "EdDSA",
+    "identity.assertion.ttl": "5m",
+    "forward_auth.envoy_grpc": "127.0.0.1:1",
+    "limits.connections": "5",
+    "limits.per_address": "5",
+    "limits.sign_in_attempts": "9/1m",
+    "timeouts.headers": "5s",
+    "timeouts.body_idle": "5s",
+    "timeouts.drain": "5s",
+    "timeouts.drain_delay": "1s",
+    "admin.listen": "127.0.0.1:1",
+    "admin.token": "x",
+    "log.format": "json",
+    "log.file": "x",
+}
+
+
+@pytest.mark.parametrize("path", list(ASKING))
+def test_what_is_not_available_yet_is_refused(path: str) -> None:
+    base = BASE.replace("store: sqlite:///auth.db", "store: {url: sqlite:///auth.db}")
+    tree = yaml.safe_load(base.replace("${BETTER_AUTH_SECRET}", GOOD_SECRET))
+    *parents, name = path.split(".")
+    inner = tree
+    for parent in parents:
+        inner = inner.setdefault(parent, {})
+    inner[name] = yaml.safe_load(ASKING[path])
+    found = problems_of(yaml.safe_dump(tree))
+    assert [(problem.path, problem.message) for problem in found] == [(path, "this is not available yet")]
+
+
+def test_every_row_of_what_is_not_available_is_tried() -> None:
+    tried = set(ASKING) | {"tls.cert", "tls.key"}
+    assert {path for path in unavailable_paths() if "upstream" not in path and "[]" not in path} == tried
+
+
+@pytest.mark.parametrize(
+    ("more", "path"),
+    [
+        ("upstreams: {a: {url: http://h, tls: {ca: x}}}\n", "upstreams.a.tls"),
+        ("protect: [{path: /a, require: {organizations: [x]}}]\n", "protect[0].require.organizations"),
+        ("listen: unix:/run/x.sock\n", "listen"),
+    ],
+)
+def test_other_things_not_available_yet(more: str, path: str) -> None:
+    (found,) = problems_of(BASE + more)
+    assert found.path == path
+    assert "not available yet" in found.message
+
+
+@pytest.mark.parametrize("url", ["postgresql://h/d", "mysql://h/d", "redis://h", "https://app/api/auth"])
+def test_other_stores_are_not_available_yet(url: str) -> None:
+    (found,) = problems_of(BASE.replace("sqlite:///auth.db", url))
+    assert (found.path, found.line) == ("store.url", 3)
+    assert "not available yet" in found.message
+
+
+@pytest.mark.parametrize(
+    "off",
+    ["tls: null", "tls: {}", "accounts:", "branding: {name: ''}", "keep_fragment: off", "admin: {token: null}"],
+)
+def test_what_is_off_is_accepted(off: str) -> None:
+    assert load(BASE + off + "\n") == load(BASE)

@@ -1,0 +1,193 @@
+"""What types cannot say: URLs, origins, secrets, and how settings fit together."""
+
+import pytest
+
+from gatekeeper.config.load import ConfigError, load_text
+from tests.config.loading import BASE, GOOD_SECRET, ROOT, load, problems_of
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("127.0.0.1:3000", "expected scheme, host and port"),
+        ("ftp://host", "expected scheme, host and port"),
+        ("http://", "expected scheme, host and port"),
+        ("http://user:pw@host", "user and password"),
+        ("http://host/path", "has no path"),
+        ("http://host?x", "has no path"),
+        ("http://host:x", "this is no URL"),
+        ("http://host:0", "port 0 is none"),
+        ("http://host?", "has no path"),
+        ("http://host#", "has no path"),
+        ("http://[::1", "this is no URL"),
+        ("http://[x]", "this is no URL"),
+        ("http://a b", "this is no URL"),
+        ("http://a\\b", "this is no URL"),
+        ("http://bücher", "xn-- form"),
+        ("http://0.0.0.0:8080", "the gate's own address"),
+        ("unix:/run/app.sock", "only http:// upstreams are available yet"),
+        ("http://127.0.0.1:8080", "the gate's own address"),
+        ("http://localhost:8080", "the gate's own address"),
+        ("https://host", "only http:// upstreams are available yet"),
+    ],
+)
+def test_upstream_urls(url: str, message: str) -> None:
+    (found,) = problems_of(BASE.replace("http://127.0.0.1:3000", f"'{url}'"))
+    assert found.path == "upstream.url"
+    assert message in found.message
+
+
+@pytest.mark.parametrize(
+    ("listen", "upstream", "is_own"),
+    [
+        ("127.0.0.1:3000", "http://127.0.0.1:3000", True),
+        ("127.0.0.1:3000", "http://localhost:3000", True),
+        ("localhost:3000", "http://0.0.0.0:3000", True),
+        ("'[::]:3000'", "http://127.0.0.2:3000", True),
+        ("app.test:80", "http://APP.test", True),
+        ("127.0.0.1:3000", "http://127.0.0.2:3000", False),
+        ("127.0.0.1:3000", "http://127.0.0.1:3001", False),
+        ("10.0.0.1:3000", "http://10.0.0.2:3000", False),
+    ],
+)
+def test_own_address_as_upstream(listen: str, upstream: str, is_own: bool) -> None:
+    text = f"listen: {listen}\n" + BASE.replace("http://127.0.0.1:3000", upstream)
+    if is_own:
+        assert "own address" in problems_of(text)[0].message
+    else:
+        assert load(text).upstream.url == upstream
+
+
+@pytest.mark.parametrize(
+    "sign_in",
+    [
+        "//evil",
+        "/\\\\evil",
+        "/sign-in#x",
+        "/sign%2fin",
+        "/sign\u00fcn",
+        "sign-in",
+        "https://sso.test/in\\r\\nX: y",
+        "https://u@sso.test/in",
+        "https://sso.test/in x",
+        "https://sso.test/in#x",
+        "https://sso.test.evil/in",
+        "https://sso.test:8443/in",
+        "javascript:alert(1)",
+        "",
+    ],
+)
+def test_sign_in_elsewhere(sign_in: str) -> None:
+    (found,) = problems_of(BASE + f'trusted_origins: ["https://sso.test"]\nsign_in: "{sign_in}"\n')
+    assert (found.path, found.line, found.column) == ("sign_in", 5, 10)
+
+
+def test_sign_in_at_trusted_origins_and_at_home() -> None:
+    trusted = BASE + "trusted_origins: [https://sso.test]\nsign_in: https://sso.test/in?a=b\n"
+    assert load(trusted).sign_in == "https://sso.test/in?a=b"
+    home = BASE + "public_url: https://app.test\nsign_in: https://app.test/in\n"
+    assert load(home).sign_in == "https://app.test/in"
+    assert "nobody could sign in" in problems_of(home + "protect: [/in]\n")[0].message
+
+
+@pytest.mark.parametrize(
+    ("url", "is_fine"),
+    [
+        ("sqlite:///auth.db", True),
+        ("sqlite:////srv/auth.db", True),
+        ("sqlite:///a b/ü%.db", True),
+        ("sqlite://auth.db", False),
+        ("sqlite:auth.db", False),
+        ("sqlite:///", False),
+        ("sqlite://", False),
+        ("sqlite:///:memory:", False),
+        ("sqlite:///a.db?mode=rw", False),
+        ("sqlite:///a\\0b", False),
+        ("nonsense", False),
+        ("", False),
+    ],
+)
+def test_store_urls(url: str, is_fine: bool) -> None:
+    text = BASE.replace("sqlite:///auth.db", f'"{url}"')
+    if is_fine:
+        assert load(text).store.url == f"sqlite:///{(ROOT / url.removeprefix('sqlite:///')).absolute()}"
+    else:
+        (found,) = problems_of(text)
+        assert (found.path, found.line, found.column) == ("store.url", 3, 8)
+        assert "sqlite:///auth.db" in found.message
+
+
+@pytest.mark.parametrize(
+    ("secret", "weak"),
+    [
+        (GOOD_SECRET, False),
+        ("tiny", True),
+        ("a" * 40, True),
+        ("better-auth-secret-12345678901234567890", True),
+        ("change-me-change-me-change-me-change-me", True),
+        ("x" * 31, True),
+        ("kJ8vQ2mX5tR9wZ3bN6yC1pL4fH7gD0s", True),
+        ("kJ8vQ2mX5t" * 4, True),
+        ("kJ8vQ2mX5tR9wZ3bN" * 2, True),
+        ("aabbccddeeffgg" * 3, True),
+        ("83610452970183659482016374529018", False),
+        ("4b1d4e2b1f4d2a1b4e1f2d4a1b2e4f1d", False),
+    ],
+)
+@pytest.mark.parametrize(
+    ("listen", "loopback"), [("127.0.0.1:8080", True), ("[::1]:8080", True), ("0.0.0.0:8080", False)]
+)
+def test_weak_secrets_are_for_loopback_alone(secret: str, weak: bool, listen: str, loopback: bool) -> None:
+    text = f"listen: '{listen}'\nupstream: http://localhost:3000\nsecret: {secret}\nstore: sqlite:///a.db\n"
+    if weak and not loopback:
+        (found,) = problems_of(text)
+        assert found.path == "secret"
+        assert secret not in str(found)
+        assert "openssl rand" in found.message
+    else:
+        assert load(text).secrets[0].value == secret
+
+
+def test_empty_secret_is_refused_even_on_loopback() -> None:
+    text = "listen: 127.0.0.1:1\nupstream: http://localhost:3000\nsecret: ''\nstore: sqlite:///a.db\n"
+    assert "the secret is empty" in problems_of(text)[0].message
+
+
+def test_weak_secret_with_a_public_url_or_upstream_elsewhere_is_refused() -> None:
+    text = "listen: 127.0.0.1:1\nupstream: {url}\nsecret: weak\nstore: sqlite:///a.db\n"
+    assert problems_of(text.format(url="http://10.0.0.5:3000"))[0].path == "secret"
+    public = text.format(url="http://localhost:3000") + "public_url: https://app.test\n"
+    assert problems_of(public)[0].path == "secret"
+
+
+def test_secret_versions_are_unique() -> None:
+    listed = f"secrets: [{{version: 1, value: {GOOD_SECRET}}}, {{version: 1, value: {GOOD_SECRET[::-1]}}}]"
+    (found,) = problems_of(BASE.replace("secret: ${BETTER_AUTH_SECRET}", listed))
+    assert found.path == "secrets[1].version"
+    assert "version 1 is there already" in found.message
+    assert "there is no secret" in problems_of(BASE.replace("secret: ${BETTER_AUTH_SECRET}", "secrets: []"))[0].message
+
+
+@pytest.mark.parametrize(
+    ("more", "path"),
+    [
+        ("store: {url: sqlite:///a, pool: 0}", "store.pool"),
+        ("upstreams: {a: {url: http://h, max_connections: 0}}", "upstreams.a.max_connections"),
+        ("upstreams: {a: {url: http://h, connect_timeout: 0}}", "upstreams.a.connect_timeout"),
+        ("upstreams: {a: {url: http://h, idle_timeout: 0s}}", "upstreams.a.idle_timeout"),
+    ],
+)
+def test_numbers_that_leave_nothing(more: str, path: str) -> None:
+    text = BASE.replace("store: sqlite:///auth.db\n", "") if more.startswith("store") else BASE
+    assert [found.path for found in problems_of(text + more + "\n")] == [path]
+
+
+def test_a_secret_that_is_no_text() -> None:
+    with pytest.raises(ConfigError) as raised:
+        load_text(BASE, source="c", base_dir=ROOT, environ={"BETTER_AUTH_SECRET": GOOD_SECRET + "\udc80"})
+    assert [found.message for found in raised.value.problems] == ["the secret is not UTF-8 text"]
+
+
+def test_a_rule_that_covers_sign_in_is_looked_for_beside_other_problems() -> None:
+    found = problems_of(BASE + "protect: [/]\nlisten: x\nlog: {level: x}\n")
+    assert [problem.path for problem in found] == ["protect[0].path", "listen", "log.level"]
