@@ -130,15 +130,22 @@ def _load(config: Path) -> Settings:
 async def _serve(settings: Settings) -> None:
     from gatekeeper.server.app import serve
 
-    stop = asyncio.Event()
+    logger = logging.getLogger("gatekeeper")
+    signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(name, stop.set)
+        loop.add_signal_handler(name, signals.put_nowait, name)
     async with serve(settings) as served:
-        logging.getLogger("gatekeeper").info(
-            "listening on %s in front of %s", ", ".join(served.addresses), settings.upstream.url
-        )
-        await stop.wait()
+        logger.info("listening on %s in front of %s", ", ".join(served.addresses), settings.upstream.url)
+        received = await signals.get()
+        delay_s = settings.timeouts.drain_delay if received is signal.SIGTERM else 0
+        logger.info("%s: finishing what is in flight; once more to stop at once", received.name)
+        stopping = asyncio.ensure_future(served.stop(delay_s=delay_s, limit_s=settings.timeouts.drain))
+        again = asyncio.ensure_future(signals.get())
+        await asyncio.wait((stopping, again), return_when=asyncio.FIRST_COMPLETED)
+        for task in (stopping, again):
+            task.cancel()
+        await asyncio.wait((stopping, again))
 
 
 def _run(work: Coroutine[Any, Any, Any]) -> Any:

@@ -10,7 +10,19 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "gatekeeper"
 
 CORE_ORDER = (
-    *("errors", "model", "urls", "routing", "cookies", "loop", "session_data", "assertions", "policy", "decide"),
+    *(
+        "errors",
+        "model",
+        "urls",
+        "websocket",
+        "routing",
+        "cookies",
+        "loop",
+        "session_data",
+        "assertions",
+        "policy",
+        "decide",
+    ),
     *("forwarding", "identity", "headers", "response_headers", "responses", "accounts"),
 )
 RANKS = {

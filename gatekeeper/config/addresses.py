@@ -22,6 +22,11 @@ def parse_listen(text: str) -> tuple[str, int] | None:
     return (host, int(port)) if is_valid_host(host) else None
 
 
+def is_unix_socket(text: str) -> bool:
+    """Whether this is `unix:/path`."""
+    return text.startswith("unix:/") and not _NOT_IN_URLS.search(text)
+
+
 def split_url(url: str) -> SplitResult | None:
     """The parts of a URL; None for what is none, controls, blanks and backslashes included (urlsplit drops some)."""
     if _NOT_IN_URLS.search(url):
@@ -53,7 +58,7 @@ def upstream_problem(upstream: Upstream) -> str | None:
     if parts is None:
         return "this is no URL"
     if parts.scheme == "unix":
-        return None if parts.path else "expected the path of a socket, like unix:/run/app.sock"
+        return None if is_unix_socket(upstream.url) else "expected the path of a socket, like unix:/run/app.sock"
     if parts.scheme not in ("http", "https") or not parts.hostname:
         return "expected scheme, host and port, like http://127.0.0.1:3000"
     if "@" in parts.netloc:
@@ -81,11 +86,14 @@ def is_same_place(listen: tuple[str, int], url: str) -> bool:
 def is_loopback_only(settings: Settings) -> bool:
     """Whether listener, upstreams and public URL are all on this machine: then weak secrets do no harm."""
     listen = parse_listen(settings.listen)
-    hosts = [listen[0].strip("[]") if listen else None]
+    hosts: list[str | None] = []
+    if not is_unix_socket(settings.listen):
+        hosts.append(listen[0].strip("[]") if listen else None)
     urls = [upstream.url for upstream in named_upstreams(settings).values()]
     for url in (*urls, *((settings.public_url,) if settings.public_url is not None else ())):
         parts = split_url(url)
-        hosts.append(None if parts is None else parts.hostname)
+        if not is_unix_socket(url):
+            hosts.append(None if parts is None else parts.hostname)
     return all(host is not None and is_loopback(host) for host in hosts)
 
 

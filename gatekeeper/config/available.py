@@ -7,11 +7,9 @@ so that nobody believes to have it; off, empty and the default are accepted.
 from collections.abc import Iterator
 from typing import Any
 
-from gatekeeper.config.addresses import named_upstreams
-from gatekeeper.config.schema import Admin, Assertion, Limits, Log, Settings, Timeouts
+from gatekeeper.config.schema import Admin, Assertion, Limits, Log, Settings
 
 _DEFAULTS: dict[str, Any] = {
-    "tls": None,
     "workers": 1,
     "accounts.enabled": False,
     "accounts.sign_up": False,
@@ -31,13 +29,7 @@ _DEFAULTS: dict[str, Any] = {
     "identity.assertion.algorithm": Assertion().algorithm,
     "identity.assertion.ttl": Assertion().ttl,
     "forward_auth.envoy_grpc": None,
-    "limits.connections": Limits().connections,
-    "limits.per_address": Limits().per_address,
     "limits.sign_in_attempts": Limits().sign_in_attempts,
-    "timeouts.headers": Timeouts().headers,
-    "timeouts.body_idle": Timeouts().body_idle,
-    "timeouts.drain": Timeouts().drain,
-    "timeouts.drain_delay": Timeouts().drain_delay,
     "admin.listen": Admin().listen,
     "admin.token": None,
     "log.format": Log().format,
@@ -58,22 +50,13 @@ def unavailable(settings: Settings) -> Iterator[tuple[str, str]]:
 def unavailable_paths() -> Iterator[str]:
     """The settings that only their default or off is accepted for, as they stand in the documentation."""
     yield from _DEFAULTS
-    yield from ("tls.cert", "tls.key", "upstream.tls.ca", "upstream.tls.cert", "upstream.tls.key")
-    yield from ("upstreams.*.tls.ca", "upstreams.*.tls.cert", "upstreams.*.tls.key")
     yield "protect[].require.organizations"
 
 
 def _special_cases(settings: Settings) -> Iterator[tuple[str, str]]:
-    if settings.listen.startswith("unix:"):
-        yield "listen", "Unix sockets are not available yet"
     kind, mark, _ = settings.store.url.partition("://")
     if mark and kind != "sqlite":
         yield "store.url", "this kind of store is not available yet; sqlite:///… is"
-    for path, upstream in named_upstreams(settings).items():
-        if upstream.url.startswith(("https://", "unix:")):
-            yield f"{path}.url", "only http:// upstreams are available yet"
-        if upstream.tls is not None:
-            yield f"{path}.tls", "this is not available yet"
     for index, rule in enumerate(settings.protect):
         if rule.require.organizations:
             yield f"protect[{index}].require.organizations", "this is not available yet"

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from gatekeeper.config.addresses import (
     exact_origin,
     is_same_place,
+    is_unix_socket,
     named_upstreams,
     parse_listen,
     split_url,
@@ -20,6 +21,7 @@ from gatekeeper.config.addresses import (
 from gatekeeper.config.rule_checks import check_rules_and_sign_in
 from gatekeeper.config.schema import Settings
 from gatekeeper.config.secret_checks import check_secrets
+from gatekeeper.config.tls import TlsProblem, listener_context, upstream_context
 from gatekeeper.core.urls import is_valid_host
 
 Finding = tuple[str, str]
@@ -33,6 +35,7 @@ _ZERO = "this must be longer than nothing"
 def findings(settings: Settings) -> Iterator[Finding]:
     """Everything that is wrong with settings whose types are right."""
     yield from _check_addresses(settings)
+    yield from _check_tls(settings)
     yield from _check_store(settings)
     yield from check_secrets(settings)
     yield from _check_public_url(settings)
@@ -46,17 +49,35 @@ def findings(settings: Settings) -> Iterator[Finding]:
 
 def _check_addresses(settings: Settings) -> Iterator[Finding]:
     listen = parse_listen(settings.listen)
-    if listen is None and not settings.listen.startswith("unix:"):
-        yield "listen", "expected host:port, like 0.0.0.0:8080"
+    if listen is None and not is_unix_socket(settings.listen):
+        yield "listen", "expected host:port, like 0.0.0.0:8080, or unix:/run/gatekeeper.sock"
     for path, upstream in named_upstreams(settings).items():
         wrong = upstream_problem(upstream)
         if wrong:
             yield f"{path}.url", wrong
-        elif listen is not None and is_same_place(listen, upstream.url):
+        elif upstream.url == settings.listen or (listen is not None and is_same_place(listen, upstream.url)):
             yield f"{path}.url", "this is the gate's own address: requests would go round in a circle"
     for name in settings.upstreams:
         if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
             yield f"upstreams.{name}", "a name is made of letters, digits, - and _"
+
+
+def _check_tls(settings: Settings) -> Iterator[Finding]:
+    if settings.tls is not None:
+        try:
+            listener_context(settings.tls)
+        except TlsProblem as problem:
+            yield f"tls.{problem.setting}", str(problem)
+    for path, upstream in named_upstreams(settings).items():
+        if upstream.tls is None:
+            continue
+        if not upstream.url.startswith("https://"):
+            yield f"{path}.tls", "certificates are for an https:// upstream"
+            continue
+        try:
+            upstream_context(upstream.tls)
+        except TlsProblem as problem:
+            yield f"{path}.tls.{problem.setting}", str(problem)
 
 
 def _check_store(settings: Settings) -> Iterator[Finding]:
@@ -112,6 +133,9 @@ def _check_numbers(settings: Settings) -> Iterator[Finding]:
     for path, upstream in named_upstreams(settings).items():
         if upstream.max_connections < 1:
             yield f"{path}.max_connections", "at least one connection is needed"
+    for name in ("connections", "per_address"):
+        if (getattr(settings.limits, name) or 1) < 1:
+            yield f"limits.{name}", "at least one connection is needed; null is no limit"
 
 
 def _check_durations(settings: Settings) -> Iterator[Finding]:

@@ -3,8 +3,10 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
+from msgspec.structs import asdict
 
 from gatekeeper.config.available import unavailable
 from gatekeeper.config.checks import findings
@@ -41,6 +43,8 @@ def load_text(text: str, *, source: str, base_dir: Path, environ: Mapping[str, s
         raise ConfigError(reader.problems)
     decoder = Decoder(source, base_dir)
     settings = _decode(decoder, tree, reader.problems)
+    if settings is not None:
+        settings = _with_absolute_certificates(settings, base_dir)
     problems = reader.problems + decoder.problems
     if settings is not None:
         problems += _findings(decoder, settings, source)
@@ -138,6 +142,25 @@ def _as_written(problem: Problem, places: Mapping[str, Place]) -> Problem:
     if is_short and problem.path.startswith("secrets[0]"):
         return msgspec.structs.replace(problem, path="secret")
     return problem
+
+
+def _with_absolute_certificates(settings: Settings, base_dir: Path) -> Settings:
+    """The settings with the files of certificates and keys counted from the configuration's folder."""
+
+    def absolute(section: Any) -> Any:
+        files = {name: str((base_dir / file).absolute()) for name, file in asdict(section).items() if file}
+        return msgspec.structs.replace(section, **files)
+
+    def resolved(upstream: Upstream) -> Upstream:
+        return upstream if upstream.tls is None else replace(upstream, tls=absolute(upstream.tls))
+
+    replace = msgspec.structs.replace
+    return replace(
+        settings,
+        tls=None if settings.tls is None else absolute(settings.tls),
+        upstream=resolved(settings.upstream),
+        upstreams={name: resolved(upstream) for name, upstream in settings.upstreams.items()},
+    )
 
 
 def _resolve_store(store: Store, base_dir: Path) -> Store:

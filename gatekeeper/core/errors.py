@@ -31,3 +31,7 @@ class UpstreamTimeout(UpstreamError):
 
 class UpstreamProtocolError(UpstreamError):
     """The upstream's answer broke HTTP, or ended in the middle."""
+
+
+class ClientStalled(UpstreamError):
+    """The exchange was given up because its client did not keep up while others waited for the app."""

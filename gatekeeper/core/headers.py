@@ -23,6 +23,7 @@ from gatekeeper.core.forwarding import ForwardingHeaders
 from gatekeeper.core.identity import fold_name, is_reserved
 from gatekeeper.core.model import Reason
 from gatekeeper.core.urls import is_valid_host
+from gatekeeper.core.websocket import is_key
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 Framing = Literal["none", "chunked"] | int
@@ -38,7 +39,8 @@ class ClientHead(msgspec.Struct):
     """A client's header fields, judged: what is forwarded as it came, and the values that somebody looks at.
 
     `kept` holds neither Host nor Cookie.  Values are latin-1 text; of a repeated field the first counts, except
-    `cookie`, which joins all lines with "; " (RFC 9113 §8.2.3).  `given` is None without forwarding headers.
+    `cookie`, which joins all lines with "; " (RFC 9113 §8.2.3).  `given` is None without forwarding headers,
+    `websocket_key` where a WebSocket handshake has not exactly one well-formed key.
     """
 
     kept: list[tuple[bytes, bytes]] = []
@@ -54,6 +56,7 @@ class ClientHead(msgspec.Struct):
     access_control_request_method: str | None = None
     expects_continue: bool = False
     wants_websocket: bool = False
+    websocket_key: bytes | None = None
     given: ForwardingHeaders | None = None
 
 
@@ -75,10 +78,11 @@ def upstream_head(
     cookie: str | None,
     forwarding: bytes,
     identity: bytes,
+    upgrade: bool = False,
 ) -> bytes:
     """The request head for the upstream.  `forwarding` and `identity` are finished header lines.
 
-    `cookie` is what is left of the Cookie header.  The connection is always kept alive.
+    `cookie` is what is left of the Cookie header.  The connection is kept alive, or becomes a WebSocket's (`upgrade`).
     """
     lines = [f"{method} {path_and_query} HTTP/1.1\r\nHost: {head.host}\r\n".encode("latin-1")]
     lines += [b"%b: %b\r\n" % field for field in head.kept]
@@ -88,6 +92,8 @@ def upstream_head(
         lines.append(b"Transfer-Encoding: chunked\r\n")
     elif head.framing != "none":
         lines.append(b"Content-Length: %d\r\n" % head.framing)
+    if upgrade:
+        lines.append(b"Connection: Upgrade\r\nUpgrade: websocket\r\n")
     lines += (forwarding, identity, b"\r\n")
     return b"".join(lines)
 
@@ -106,6 +112,7 @@ class _Reader(ClientHead):
     hosts: list[bytes] = []
     named: list[bytes] = []
     upgrades: list[bytes] = []
+    websocket_keys: list[bytes] = []
 
     def finish(self, *, http_1_0: bool) -> ClientHead | Reason:
         if self.hosts:
@@ -128,6 +135,8 @@ class _Reader(ClientHead):
         names = {token.strip().lower() for value in self.named for token in value.split(b",")}
         if b"upgrade" in names and not http_1_0 and len(self.upgrades) == 1:  # RFC 9110 §7.8: never in HTTP/1.0
             self.wants_websocket = self.upgrades[0].strip().lower() == b"websocket"
+        if self.wants_websocket and len(self.websocket_keys) == 1 and is_key(self.websocket_keys[0]):
+            self.websocket_key = self.websocket_keys[0]
         dropped = names - _END_TO_END - _USUAL_CONNECTION
         if dropped:
             self.kept = [field for field in self.kept if field[0].lower() not in dropped]
@@ -164,6 +173,11 @@ def _read_cookie(head: _Reader, field: tuple[bytes, bytes]) -> None:
     head.cookie = value if head.cookie is None else f"{head.cookie}; {value}"
 
 
+def _read_websocket_key(head: _Reader, field: tuple[bytes, bytes]) -> None:
+    head.websocket_keys.append(field[1])
+    head.kept.append(field)
+
+
 def _read_expect(head: _Reader, field: tuple[bytes, bytes]) -> None:
     head.expects_continue = field[1].strip().lower() == b"100-continue"
 
@@ -198,6 +212,7 @@ _READERS: dict[str, Callable[[_Reader, tuple[bytes, bytes]], None]] = {
     "connection": lambda head, field: head.named.append(field[1]),
     "cookie": _read_cookie,
     "upgrade": lambda head, field: head.upgrades.append(field[1]),
+    "sec-websocket-key": _read_websocket_key,
     "expect": _read_expect,
     "x-forwarded-for": _reads_forwarding("forwarded_for"),
     "x-forwarded-proto": _reads_forwarding("proto"),

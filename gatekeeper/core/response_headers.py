@@ -30,6 +30,7 @@ class UpstreamHead(msgspec.Struct):
     framing: Framing | Literal["close"] = "close"
     cache_control: bytes | None = None
     has_set_cookie: bool = False
+    is_event_stream: bool = False
     closes: bool = False
     keep_alive: bytes | None = None
     for_shared_caches: list[tuple[bytes, bytes]] = []
@@ -60,6 +61,9 @@ def read_response(headers: RawHeaders, *, status: int, method: str) -> UpstreamH
             result.cache_control = field[1] if previous is None else previous + b", " + field[1]
         elif name == b"set-cookie":
             result.has_set_cookie = True
+            kept.append(field)
+        elif name == b"content-type":
+            result.is_event_stream = field[1][:17].lower() == b"text/event-stream"
             kept.append(field)
         elif name == b"keep-alive":
             result.keep_alive = field[1]
@@ -96,7 +100,7 @@ def client_head(
 
     `protected`: a session stands behind the answer; `varies`: it may differ by session although everybody may see it.
     `cookies` are Set-Cookie values that the gate adds.  A body of unknown length is chunked, or for HTTP/1.0 ends
-    with the connection, which `keep_alive` must then not promise to keep.
+    with the connection, which `keep_alive` must then not promise to keep.  101 opens a WebSocket.
     """
     lines = [b"HTTP/1.1 %d %b\r\n" % (status, reason)]
     lines += [b"%b: %b\r\n" % field for field in fields.kept]
@@ -112,7 +116,9 @@ def client_head(
         lines.append(b"Content-Length: %d\r\n" % fields.framing)
     elif fields.has_body and not http_1_0:
         lines.append(b"Transfer-Encoding: chunked\r\n")
-    if not keep_alive:
+    if status == 101:
+        lines.append(b"Connection: Upgrade\r\nUpgrade: websocket\r\n")
+    elif not keep_alive:
         lines.append(b"Connection: close\r\n")
     elif http_1_0:
         lines.append(b"Connection: keep-alive\r\n")
@@ -157,7 +163,7 @@ _FOR_SHARED_CACHES = frozenset(
 _JUDGED_OR_HOP_BY_HOP = frozenset(
     {
         *_FOR_SHARED_CACHES,
-        *(b"content-length", b"transfer-encoding", b"connection", b"cache-control", b"set-cookie"),
+        *(b"content-length", b"transfer-encoding", b"connection", b"cache-control", b"set-cookie", b"content-type"),
         *(b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"te", b"trailer", b"upgrade", b"http2-settings"),
     }
 )

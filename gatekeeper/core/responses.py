@@ -7,7 +7,7 @@ never a second response: they make the connection unfit for another request.
 
     head ──► length ──► done          (Content-Length)
          ├─► chunk-size ⇄ chunk-data ──► trailers ──► done
-         ├─► close ──► done           (by the end of the connection)
+         ├─► close ──► done           (by the end of the connection; also what follows a 101 that was asked for)
          └─► done                     (no body)
 """
 
@@ -17,6 +17,7 @@ import msgspec
 
 from gatekeeper.core.errors import UpstreamProtocolError
 from gatekeeper.core.response_headers import UpstreamHead, read_response
+from gatekeeper.core.websocket import opens_tunnel
 
 HEAD_LIMIT = 64 * 1024
 """Bytes of a response head, and of all trailers together; a line among the chunks has at most _LINE_LIMIT."""
@@ -59,7 +60,7 @@ class _State:
 class ResponseParser:
     """The reader of one connection's responses.  `begin` starts the next one; `head` is set once it is complete."""
 
-    __slots__ = ("_buffer", "_interim", "_left", "_method", "_state", "head")
+    __slots__ = ("_accept", "_buffer", "_interim", "_left", "_method", "_state", "head")
 
     def __init__(self) -> None:
         self.head: ResponseHead | None = None
@@ -67,16 +68,20 @@ class ResponseParser:
         self._buffer = b""
         self._left = 0
         self._method = ""
+        self._accept: bytes | None = None
         self._interim = 0
 
-    def begin(self, method: str) -> None:
+    def begin(self, method: str, accept: bytes | None = None) -> None:
         """Expect the response to a request of this method.  Raises UpstreamProtocolError where the connection still
         holds something of the one before.
+
+        `accept` is the Sec-WebSocket-Accept that a WebSocket handshake waits for; a 101 without one was not asked for.
         """
         if self._state != _State.DONE or self._buffer:
             raise UpstreamProtocolError("the upstream's connection is not free")
         self.head = None
         self._method = method
+        self._accept = accept
         self._state = _State.HEAD
         self._interim = 0
 
@@ -126,13 +131,13 @@ class ResponseParser:
                 return data
             head = self._parse_head(data[: end + 4])
             data = data[end + 4 :]
-            if head.status >= 200:
+            if head.status >= 200 or head.status == 101:
                 self.head = head
-                self._start_body(head.fields)
+                self._start_body(head)
                 return data
             self._interim += 1
-            if head.status == 101 or self._interim > _MAX_INTERIM:
-                raise UpstreamProtocolError("the upstream switched protocols unasked, or sent too many interim answers")
+            if self._interim > _MAX_INTERIM:
+                raise UpstreamProtocolError("the upstream sent too many interim answers")
 
     def _parse_head(self, raw: bytes) -> ResponseHead:
         match = _HEAD.fullmatch(raw) if len(raw) <= HEAD_LIMIT else None
@@ -144,15 +149,20 @@ class ResponseParser:
             name, _, value = line.partition(b":")
             headers.append((name, value.strip(b" \t")))
         is_http_1_0 = match[1] == b"0"
+        if status == 101 and (is_http_1_0 or self._accept is None or not opens_tunnel(headers, self._accept)):
+            raise UpstreamProtocolError("the upstream switched protocols unasked, or not as a WebSocket must")
         fields = read_response(headers, status=status, method=self._method)
         if fields is None or (is_http_1_0 and any(name.lower() == b"transfer-encoding" for name, _ in headers)):
             raise UpstreamProtocolError("the upstream's answer has no clear length")
-        persistent = not (is_http_1_0 or fields.closes or fields.framing == "close")
+        persistent = not (is_http_1_0 or fields.closes or fields.framing == "close" or status == 101)
         hint = None if fields.keep_alive is None else _KEEP_ALIVE_TIMEOUT.search(fields.keep_alive)
         return ResponseHead(status, match[3] or b"", fields, persistent, int(hint[1]) if hint else None)
 
-    def _start_body(self, fields: UpstreamHead) -> None:
-        if not fields.has_body:
+    def _start_body(self, head: ResponseHead) -> None:
+        fields = head.fields
+        if head.status == 101:
+            self._state = _State.CLOSE
+        elif not fields.has_body:
             self._state = _State.DONE
         elif fields.framing == "chunked":
             self._state = _State.CHUNK_SIZE

@@ -15,6 +15,8 @@ from urllib.parse import quote
 import jinja2
 import msgspec
 
+from gatekeeper.core.model import Reason
+
 Headers = tuple[tuple[bytes, bytes], ...]
 
 STATIC_PREFIX = "/.gatekeeper/static/"
@@ -32,11 +34,12 @@ _PHRASES = {413: "Content Too Large", 422: "Unprocessable Content"}
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """A finished answer.  The server adds Date, Content-Length and Connection, and drops the body for HEAD."""
+    """A finished answer, and why it is an error where it is one.  `render_answer` adds what depends on the request."""
 
     status: int
     headers: Headers
     body: bytes
+    reason: Reason | None = None
 
 
 def json_answer(status: int, document: object, headers: Headers = ()) -> Answer:
@@ -71,6 +74,22 @@ def content_security_policy(form_action: str = "") -> tuple[bytes, bytes]:
         f"form-action {targets}; base-uri 'none'; frame-ancestors 'none'"
     )
     return b"Content-Security-Policy", to_ascii(policy)
+
+
+def render_answer(answer: Answer, *, keep_alive: bool, http_1_0: bool = False, is_head: bool = False) -> bytes:
+    """The answer as it stands on the wire; to HEAD without its body."""
+    lines = [b"HTTP/1.1 %d %b\r\n" % (answer.status, phrase(answer.status).encode())]
+    lines += [b"%b: %b\r\n" % field for field in answer.headers]
+    if answer.status not in (204, 304):
+        lines.append(b"Content-Length: %d\r\n" % len(answer.body))
+    if not keep_alive:
+        lines.append(b"Connection: close\r\n")
+    elif http_1_0:
+        lines.append(b"Connection: keep-alive\r\n")
+    lines.append(b"\r\n")
+    if not is_head:
+        lines.append(answer.body)
+    return b"".join(lines)
 
 
 def static(path: str, if_none_match: str | None = None) -> Answer | None:

@@ -11,12 +11,21 @@ from msgspec.structs import asdict
 
 from gatekeeper.config.schema import Settings, Upstream
 from gatekeeper.config.snapshot import compile_settings
-from gatekeeper.core.errors import GatekeeperError, StoreError
+from gatekeeper.config.tls import listener_context, upstream_context
+from gatekeeper.core.errors import StoreError
+from gatekeeper.core.model import Reason, SessionRecord
 from gatekeeper.server.connection import LINGER_S, MAX_FIELDS, MAX_TARGET_BYTES, GateServer, require_c_parser
+from gatekeeper.server.crowd import Crowd
+from gatekeeper.server.deadlines import Deadlines
+from gatekeeper.server.drain import drain
 from gatekeeper.server.gate import Gate, Runtime
+from gatekeeper.server.listeners import Listener, open_listener
+from gatekeeper.server.listeners import ListenError as ListenError
 from gatekeeper.server.pages import PageSettings
 from gatekeeper.server.portal import Portal
 from gatekeeper.server.proxy import Proxy
+from gatekeeper.server.record import Exchanged
+from gatekeeper.server.streams import Streams
 from gatekeeper.server.upstream import UpstreamAddress, UpstreamPool
 from gatekeeper.stores import open_store
 from gatekeeper.stores.cache import SessionCache
@@ -28,19 +37,21 @@ CACHE_AGE_WITHOUT_FEED_S = 1.0
 
 NEGATIVE_AGE_S = 1.0
 NEGATIVE_ENTRIES = 10_000
-DRAIN_S = 10.0
-
-
-class ListenError(GatekeeperError):
-    """The listener's address cannot be had."""
 
 
 class Served:
     """A gate that serves; `addresses` are its URLs."""
 
-    def __init__(self, gate: Gate, addresses: list[str]) -> None:
+    def __init__(self, gate: Gate, server: GateServer, streams: Streams, listener: Listener) -> None:
         self.gate = gate
-        self.addresses = addresses
+        self.server = server
+        self.streams = streams
+        self.addresses = list(listener.addresses)
+        self._listener = listener
+
+    async def stop(self, *, delay_s: float, limit_s: float) -> None:
+        """Stop in order, so that no request is lost (see `drain`)."""
+        await drain(self._listener, self.server, self.streams, delay_s=delay_s, limit_s=limit_s)
 
 
 @asynccontextmanager
@@ -57,37 +68,63 @@ async def open_gate(settings: Settings) -> AsyncGenerator[Gate]:
 
 @asynccontextmanager
 async def serve(settings: Settings) -> AsyncGenerator[Served]:
-    """Serve until the block ends; then finish the requests in flight and close everything.
+    """Serve until the block ends; then close everything at once: `Served.stop` before that finishes what is in flight.
 
     The store may be missing: it is tried and logged, and requests that need it get 503 until it is there.  Raises
     ListenError.
     """
     require_c_parser()
-    loop = asyncio.get_running_loop()
     async with open_gate(settings) as gate:
-        server = GateServer(
-            Proxy(gate, Portal(gate)),
-            handler_cancellation=True,
-            access_log=None,
-            auto_decompress=False,
-            keepalive_timeout=settings.timeouts.keep_alive,
-            lingering_time=LINGER_S,
-            max_line_size=MAX_TARGET_BYTES,
-            max_field_size=settings.limits.header_bytes,
-            max_headers=MAX_FIELDS,
-        )
-        host, _, port = settings.listen.rpartition(":")
-        try:
-            listener = await loop.create_server(server, host.strip("[]") or None, int(port), backlog=1024)
-        except OSError as exc:
-            raise ListenError(f"cannot listen on {settings.listen}: {exc.strerror or exc}") from exc
+        streams = Streams(gate.runtime.sessions.get, now_ms, _on_cut)
+        server = _build_server(settings, gate, streams, Recording())
+        tls = listener_context(settings.tls) if settings.tls is not None else None
+        listener = await open_listener(settings.listen, server, tls)
+        served = Served(gate, server, streams, listener)
         try:
             await _check_store(gate.runtime)
-            yield Served(gate, [_url_of(socket.getsockname()) for socket in listener.sockets])
+            yield served
         finally:
-            listener.close()
-            server.pre_shutdown()
-            await server.shutdown(DRAIN_S)
+            await served.stop(delay_s=0, limit_s=0)
+            streams.close()
+            server.deadlines.close()
+
+
+class Recording:
+    """Counts and logs what happens to requests."""
+
+    def exchanged(self, what: Exchanged) -> None:
+        pass
+
+    def refused(self, peer: str, status: int, reason: Reason) -> None:
+        pass
+
+
+def _build_server(settings: Settings, gate: Gate, streams: Streams, recording: Recording) -> GateServer:
+    timeouts, limits = settings.timeouts, settings.limits
+    proxy = Proxy(
+        gate,
+        Portal(gate),
+        streams,
+        recording,
+        scheme="http" if settings.tls is None else "https",
+        body_idle_s=timeouts.body_idle,
+    )
+    return GateServer(
+        proxy,
+        crowd=Crowd(limits.connections, limits.per_address, gate.runtime.snapshot.trusted),
+        deadlines=Deadlines(asyncio.get_running_loop(), head_s=timeouts.headers, stall_s=timeouts.body_idle),
+        on_refused=recording.refused,
+        auto_decompress=False,
+        keepalive_timeout=timeouts.keep_alive,
+        lingering_time=LINGER_S,
+        max_line_size=MAX_TARGET_BYTES,
+        max_field_size=limits.header_bytes,
+        max_headers=MAX_FIELDS,
+    )
+
+
+def _on_cut(record: SessionRecord) -> None:
+    logger.info("the session of user %s ended: its streams were cut", record.user.id)
 
 
 def now_ms() -> int:
@@ -122,7 +159,9 @@ def _address(name: str, upstream: Upstream) -> UpstreamAddress:
     return UpstreamAddress(
         name=name,
         host=parts.hostname or "",
-        port=parts.port or 80,
+        port=parts.port or (443 if parts.scheme == "https" else 80),
+        unix_path=parts.path if parts.scheme == "unix" else None,
+        tls=upstream_context(upstream.tls) if parts.scheme == "https" else None,
         connect_timeout_s=upstream.connect_timeout,
         response_timeout_s=upstream.response_timeout,
         idle_timeout_s=upstream.idle_timeout,
@@ -145,8 +184,3 @@ async def _check_store(runtime: Runtime) -> None:
         await runtime.sessions.check()
     except StoreError as error:
         logger.error("session store unavailable, protected requests get 503: %s", error)
-
-
-def _url_of(address: tuple[str, int]) -> str:
-    host, port = address[0], address[1]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

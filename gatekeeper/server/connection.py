@@ -1,21 +1,29 @@
 """The client's side: aiohttp's connection handler, adapted.  All that is leaned on of aiohttp's inside stands here.
 
-Answers are written to the transport whole, or pushed there by a `Relay`; aiohttp parses requests, keeps their order
-and the connection's life.  A request that its parser refuses is answered 400 in our own words, and closed.
+aiohttp parses requests and closes idle connections.  The loop over a connection's requests is ours: one request at a
+time, in order, each handed to the handler as a `ClientRequest`; answers are written to the transport whole, or pushed
+there by a `Relay`.  A request that the parser refuses is answered 400 in our own words, and closed.
+
+While a request is answered, what its client sends of the next ones waits unparsed, and beyond a little the socket is
+no longer read: a client can make us hold one head and one piece, not more.
 """
 
 import asyncio
 import logging
-from http import HTTPStatus
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, cast
 
-from aiohttp import StreamReader, http_parser, web
-from aiohttp.http_exceptions import BadHttpMethod, HttpProcessingError, LineTooLong
+from aiohttp import HttpVersion10, HttpVersion11, StreamReader, http_parser, web
+from aiohttp.http_exceptions import BadHttpMethod, LineTooLong
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.web_protocol import _ErrInfo  # pyright: ignore[reportPrivateUsage]  (its place: test_connection.py)
 
 from gatekeeper.core.errors import GatekeeperError
 from gatekeeper.core.forwarding import UNIX_PEER
 from gatekeeper.core.model import Reason
-from gatekeeper.server.answers import Answer, json_answer, phrase
+from gatekeeper.server.answers import json_answer, phrase, render_answer
+from gatekeeper.server.crowd import Crowd
+from gatekeeper.server.deadlines import Deadlines
 
 logger = logging.getLogger("gatekeeper")
 
@@ -24,147 +32,342 @@ MAX_FIELDS = 100
 LINGER_S = 2.0
 """How long the rest of a refused request is still read before its connection is closed."""
 
+_HELD_BYTES = 64 * 1024
+"""How much of a client's next requests waits in memory before its socket is no longer read."""
 
-class BadBody(Exception):
-    """The request body breaks its framing, or ends too early."""
+_RETRY_AFTER_CROWD_S = 5
 
 
 class FlowControlled(Protocol):
-    """What wants to know when the client's connection is full, and when it drains again."""
+    """What wants to know when the client's connection is full, and when it drains again.
+
+    `progress` changes whenever something arrives to be written to the client.  `is_stream` is true for what does not
+    end by itself: a tunnel, an event stream.
+    """
+
+    @property
+    def progress(self) -> float: ...
+
+    @property
+    def is_stream(self) -> bool: ...
 
     def client_is_full(self) -> None: ...
 
     def client_has_drained(self) -> None: ...
 
 
-class Sent:
-    """What a handler hands back to aiohttp when the answer is written already."""
+class ClientTunnel(Protocol):
+    """Who gets a connection's bytes once it is no longer HTTP."""
 
-    def __init__(self, *, keep_alive: bool) -> None:
-        self.keep_alive = keep_alive
+    def from_client(self, data: bytes) -> None: ...
 
-    async def prepare(self, request: web.BaseRequest) -> None:
-        """Nothing is left to be written."""
-
-    async def write_eof(self) -> None:
-        """Nothing is left to be written."""
+    def client_ended(self) -> bool: ...
 
 
-SENT = cast(web.StreamResponse, Sent(keep_alive=True))
-SENT_AND_CLOSE = cast(web.StreamResponse, Sent(keep_alive=False))
+class ClientRequest:
+    """One request as it was parsed, and the connection that it came by.  `target` and fields are as they came.
+
+    `keep_alive` is whether the connection may serve another request; the handler answers whether it will.
+    """
+
+    __slots__ = ("client", "content", "headers", "http_1_0", "is_http_1", "keep_alive", "method", "target")
+
+    def __init__(self, client: "ClientConnection", message: RawRequestMessage, content: StreamReader) -> None:
+        self.client = client
+        self.method = message.method
+        self.target = message.path
+        self.headers = message.raw_headers
+        self.http_1_0 = message.version == HttpVersion10
+        self.is_http_1 = self.http_1_0 or message.version == HttpVersion11
+        self.keep_alive = not (message.should_close or message.upgrade or client.server.draining)
+        self.content = content
+
+
+Handler = Callable[[ClientRequest], Awaitable[bool]]
+"""Answers a request; returns whether its connection may serve another.  Raises nothing but CancelledError."""
 
 
 class ClientConnection(web.RequestHandler):
     """A client's connection, which tells whoever pushes into it when it is full."""
 
-    __slots__ = ("head_bytes", "pushing")
+    __slots__ = (
+        "_body",
+        "_discards",
+        "_held",
+        "_held_bytes",
+        "has_ended",
+        "head_bytes",
+        "peer",
+        "pushing",
+        "server",
+        "tunnel",
+    )
 
-    def __init__(self, manager: web.Server, *, loop: asyncio.AbstractEventLoop, **settings: Any):
-        super().__init__(manager, loop=loop, **settings)
+    def __init__(self, server: "GateServer", *, loop: asyncio.AbstractEventLoop, **settings: Any):
+        super().__init__(server, loop=loop, **settings)
+        self.server = server
         self.pushing: FlowControlled | None = None
+        self.tunnel: ClientTunnel | None = None
         self.head_bytes = 0
+        self.has_ended = False
+        self.peer = UNIX_PEER
+        self._body: StreamReader | None = None
+        self._discards = False
+        self._held: list[bytes] = []
+        self._held_bytes = 0
 
-    def data_received(self, data: bytes) -> None:
-        """Parse; refuse a head that is still unfinished after as many bytes as a whole one may have.
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is being answered."""
+        return self._body is None and not self._messages
 
-        aiohttp limits each field, not all of them together.  `_waiter` is pending exactly while it waits for a head.
-        """
-        super().data_received(data)
-        waiter = self._waiter
-        if waiter is None or waiter.done():
-            self.head_bytes = 0
-            return
-        self.head_bytes += len(data)
-        if self.head_bytes > self.max_field_size and self.transport is not None:
-            self.transport.write(render_answer(_error(431, Reason.HEAD_TOO_LARGE), keep_alive=False))
-            self.force_close()
+    @property
+    def is_streaming(self) -> bool:
+        """Whether what is written does not end by itself."""
+        return self.pushing is not None and self.pushing.is_stream
 
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        if self.pushing is not None:
-            self.pushing.client_is_full()
+    @property
+    def task(self) -> asyncio.Task[None] | None:
+        return self._task_handler
 
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if self.pushing is not None:
-            self.pushing.client_has_drained()
+    def write(self, data: bytes) -> None:
+        transport = self.transport
+        if transport is not None:
+            transport.write(data)
+
+    def break_off(self) -> None:
+        """Abort the connection, so that an unfinished answer does not look like a finished one."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    def take_tail(self) -> bytes:
+        """What came behind an upgrade request: the beginning of the tunnel's bytes."""
+        tail = b"".join((self._message_tail, *self._held))
+        self._message_tail = b""
+        self._held.clear()
+        return tail
 
     async def drained(self) -> None:
         """Wait until the client has taken most of what was written.  Raises ConnectionError when it has left."""
         await self._drain_helper()
 
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """The answer to a request that the parser refuses.  It tells nothing of the bytes that were sent."""
-        reason = Reason.BAD_HEADER
-        if isinstance(exc, BadHttpMethod):
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        address = self.peername
+        self.peer = address[0] if isinstance(address, tuple) and address else UNIX_PEER
+        if not self.server.crowd.enter(self.peer):
+            self._refuse_crowd()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._manager is not None:
+            self.server.crowd.leave(self.peer)
+            self.server.deadlines.forget(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, hold back, or pass on, as the connection stands.
+
+        Refuses a head that is still unfinished after as many bytes as a whole one may have: aiohttp limits each
+        field, not all of them together.  `_waiter` is pending exactly while the loop waits for a head.
+        """
+        if self.tunnel is not None:
+            self.tunnel.from_client(data)
+            return
+        if self._discards:
+            return
+        body = self._body
+        if body is not None and data and body.is_eof():
+            self._hold(data)
+            return
+        super().data_received(data)
+        waiter = self._waiter
+        if waiter is None or not data:
+            return
+        if not waiter.done():
+            self._note_unfinished(len(data))
+            return
+        if self.head_bytes:
+            self.server.deadlines.head_is_complete(self)
+        # Bytes behind a request without a body are the beginning of the next head.
+        is_whole = data.endswith(b"\r\n\r\n") or not self._messages or not self._messages[-1][1].is_eof()
+        self.head_bytes = 0 if is_whole else 1
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # aiohttp's never keeps the connection
+        """The client sends no more; it may still wait for answers (RFC 9112 §9.6).  Whether to keep the connection.
+
+        A client that has left looks just the same: see `Deadlines.client_ended`.
+        """
+        if self.tunnel is not None:
+            return self.tunnel.client_ended()
+        is_waiting = bool(self._messages) or (self._body is not None and self._body.is_eof())
+        if self._discards or not is_waiting or self.transport is None or self.transport.get_extra_info("ssl_object"):
+            return False
+        self.has_ended = True
+        self.server.deadlines.client_ended(self)
+        return True
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.server.deadlines.client_is_full(self)
+        if self.pushing is not None:
+            self.pushing.client_is_full()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.server.deadlines.client_has_drained(self)
+        if self.pushing is not None:
+            self.pushing.client_has_drained()
+
+    # the loop
+
+    async def start(self) -> None:
+        """Answer the connection's requests, one after the other, until it ends."""
+        messages, handler = self._messages, self.server.handler
+        try:
+            while not self._force_close and (messages or await self._next_head()):
+                message, body = messages.popleft()
+                if self._parser is not None:
+                    self._parser.message_consumed()
+                if isinstance(message, _ErrInfo):
+                    self._refuse_malformed(message)
+                    await self._linger()
+                    return
+                self._body = body
+                kept = await handler(ClientRequest(self, message, body))
+                if not kept or not body.is_eof():
+                    if not body.is_eof():
+                        await self._linger()
+                    return
+                self._body = None
+                self._await_next_within(self._keepalive_timeout)
+        finally:
+            self._body = None
+            if not self._force_close and self.transport is not None:
+                self.transport.close()
+
+    async def _next_head(self) -> bool:
+        """Wait for the next request; False when there is none to come."""
+        if self._held:
+            data, self._held, self._held_bytes = b"".join(self._held), [], 0
+            self.data_received_again(data)
+        if self._buffer_paused:
+            super().data_received(b"")  # the parser stopped at its limit of requests: go on from there
+            if not self._messages:
+                self._resume_reading_for_buffer()
+        if self._messages:
+            return True
+        if self.has_ended or self._close or (self.server.draining and not self.head_bytes):
+            return False
+        if self.head_bytes:
+            self.server.deadlines.head_has_begun(self)
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+        return True
+
+    def data_received_again(self, data: bytes) -> None:
+        """Parse what was held back."""
+        super().data_received(data)
+        is_whole = data.endswith(b"\r\n\r\n") or (bool(self._messages) and not self._messages[-1][1].is_eof())
+        self.head_bytes = 0 if is_whole else len(data)
+
+    def _await_next_within(self, seconds: float) -> None:
+        """Let aiohttp close the connection when the next request takes longer than this."""
+        self._next_keepalive_close_time = close_time = self._loop.time() + seconds
+        if self._keepalive_handle is None and not self._force_close:
+            self._keepalive_handle = self._loop.call_at(close_time, self._process_keepalive)
+
+    def _hold(self, data: bytes) -> None:
+        self._held.append(data)
+        self._held_bytes += len(data)
+        if self._held_bytes > _HELD_BYTES and not self._buffer_paused:
+            self._pause_reading_for_buffer()
+
+    def _note_unfinished(self, size: int) -> None:
+        if not self.head_bytes:
+            self.server.deadlines.head_has_begun(self)
+        self.head_bytes += size
+        if self.head_bytes > self.max_field_size:
+            self.give_up(431, Reason.HEAD_TOO_LARGE)
+
+    # refusals
+
+    def give_up(self, status: int, reason: Reason, retry_after: int | None = None) -> None:
+        """Refuse whatever is coming, and end the connection: there is no request yet that could be answered."""
+        headers = () if retry_after is None else ((b"Retry-After", b"%d" % retry_after),)
+        answer = json_answer(status, {"error": phrase(status), "code": reason.value}, headers)
+        self.write(render_answer(answer, keep_alive=False))
+        self.server.refused(self, status, reason)
+        self._discards = True
+        if self.transport is not None and self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._loop.call_later(LINGER_S, self.force_close)
+
+    def _refuse_crowd(self) -> None:
+        if self.server.crowd.is_overrun:
+            self.break_off()  # not even a refusal can be afforded
+            return
+        self.give_up(503, Reason.TOO_MANY_CONNECTIONS, _RETRY_AFTER_CROWD_S)
+
+    def _refuse_malformed(self, what: _ErrInfo) -> None:
+        """Answer a request that the parser refuses.  The answer tells nothing of the bytes that were sent."""
+        status, reason = 400, Reason.BAD_HEADER
+        if isinstance(what.exc, BadHttpMethod):
             reason = Reason.BAD_METHOD
-        elif isinstance(exc, LineTooLong):
+        elif isinstance(what.exc, LineTooLong):
             status, reason = 431, Reason.HEAD_TOO_LARGE
-        logger.debug("malformed request refused: %s", type(exc).__name__)
-        return write_answer(request, _error(status, reason), keep_alive=False)
+        logger.debug("malformed request refused: %s", type(what.exc).__name__)
+        self.write(
+            render_answer(json_answer(status, {"error": phrase(status), "code": reason.value}), keep_alive=False)
+        )
+        self.server.refused(self, status, reason)
+
+    async def _linger(self) -> None:
+        """Take what the client still sends, for a moment: to close at once could lose it the answer (RFC 9112 §9.6)."""
+        self._discards = True
+        if self.transport is not None and not self._force_close:
+            self.transport.resume_reading()
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
+            await asyncio.sleep(LINGER_S)
 
 
 class GateServer(web.Server):
-    """aiohttp's low-level server with our connections."""
+    """aiohttp's low-level server with our connections.
+
+    `crowd` counts them; `deadlines` ends what takes too long; `on_refused` hears of refusals of what is no request.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        crowd: Crowd,
+        deadlines: Deadlines,
+        on_refused: Callable[[str, int, Reason], None],
+        **settings: Any,
+    ) -> None:
+        super().__init__(cast(Any, handler), handler_cancellation=True, access_log=None, **settings)
+        self.handler = handler
+        self.crowd = crowd
+        self.deadlines = deadlines
+        self.draining = False
+        self.now: Callable[[], float] = self._loop.time
+        self._on_refused = on_refused
 
     def __call__(self) -> ClientConnection:
         return ClientConnection(self, loop=self._loop, **self._kwargs)
 
+    def refused(self, client: ClientConnection, status: int, reason: Reason) -> None:
+        self._on_refused(client.peer, status, reason)
 
-def write_answer(request: web.BaseRequest, answer: Answer, *, keep_alive: bool) -> web.StreamResponse:
-    """Write a finished answer to the client's connection."""
-    http_1_0, is_head = request.version < (1, 1), request.method == "HEAD"
-    write_raw(request, render_answer(answer, keep_alive=keep_alive, http_1_0=http_1_0, is_head=is_head))
-    return SENT if keep_alive else SENT_AND_CLOSE
-
-
-def render_answer(answer: Answer, *, keep_alive: bool, http_1_0: bool = False, is_head: bool = False) -> bytes:
-    """The answer as it stands on the wire; to HEAD without its body."""
-    lines = [b"HTTP/1.1 %d %b\r\n" % (answer.status, _reason_phrase(answer.status))]
-    lines += [b"%b: %b\r\n" % field for field in answer.headers]
-    if answer.status not in (204, 304):
-        lines.append(b"Content-Length: %d\r\n" % len(answer.body))
-    if not keep_alive:
-        lines.append(b"Connection: close\r\n")
-    elif http_1_0:
-        lines.append(b"Connection: keep-alive\r\n")
-    lines.append(b"\r\n")
-    if not is_head:
-        lines.append(answer.body)
-    return b"".join(lines)
-
-
-async def read_piece(content: StreamReader) -> bytes:
-    """The next piece of a request body, empty at its end.  Raises BadBody."""
-    try:
-        return await content.readany()
-    except (web.RequestPayloadError, HttpProcessingError) as exc:
-        raise BadBody from exc
-
-
-def write_raw(request: web.BaseRequest, data: bytes) -> None:
-    transport = request.transport
-    if transport is not None:
-        transport.write(data)
-
-
-def break_off(request: web.BaseRequest) -> None:
-    """Abort the client's connection, so that an unfinished answer does not look like a finished one."""
-    transport = request.transport
-    if transport is not None:
-        transport.abort()
-
-
-def peer_of(request: web.BaseRequest) -> str:
-    """The address of the socket's other end, or `unix`."""
-    peer = request.protocol.peername
-    return peer[0] if isinstance(peer, tuple) and peer else UNIX_PEER
+    def clients(self) -> list[ClientConnection]:
+        """The connections that are open."""
+        return cast(list[ClientConnection], self.connections)
 
 
 def require_c_parser() -> None:
@@ -173,11 +376,3 @@ def require_c_parser() -> None:
         raise GatekeeperError(
             "aiohttp's C parser is missing: unset AIOHTTP_NO_EXTENSIONS, or install an aiohttp wheel for this platform"
         )
-
-
-def _error(status: int, reason: Reason) -> Answer:
-    return json_answer(status, {"error": phrase(status), "code": reason.value})
-
-
-def _reason_phrase(status: int) -> bytes:
-    return HTTPStatus(status).phrase.encode()

@@ -92,7 +92,8 @@ def error_answer(
     """
     if facts is None:
         return json_answer(status, {"error": phrase(status), "code": reason.value}, _retry_after(retry_after))
-    return _deny(Deny(status, reason, retry_after=retry_after), facts, settings, request_id)
+    denial = _deny(Deny(status, reason, retry_after=retry_after), facts, settings, request_id)
+    return msgspec.structs.replace(denial, reason=reason)
 
 
 def whoami(
@@ -108,7 +109,8 @@ def whoami(
     """
     headers = _read_headers(facts, settings, _IDENTITY_VARY)
     if record is None:
-        return json_answer(401, {"error": phrase(401), "code": reason.value}, headers)
+        denial = json_answer(401, {"error": phrase(401), "code": reason.value}, headers)
+        return msgspec.structs.replace(denial, reason=reason)
     return json_answer(200, {"user": user_document(record.user), "session": session_document(record.session)}, headers)
 
 

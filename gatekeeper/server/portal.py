@@ -7,12 +7,10 @@ exist is a 404 here, not the upstream's business.
 from collections.abc import Awaitable, Callable
 from urllib.parse import parse_qs
 
-from aiohttp import StreamReader
-
 from gatekeeper.core.decide import RETRY_AFTER_S, is_preflight
 from gatekeeper.core.model import AnswerPreflight, Deny, Reason, RequestFacts, SessionRecord, Target
 from gatekeeper.server.answers import Answer
-from gatekeeper.server.connection import read_piece
+from gatekeeper.server.body import RequestBody
 from gatekeeper.server.gate import Gate
 from gatekeeper.server.pages import answer, cleared, error_answer, static, whoami
 
@@ -21,7 +19,7 @@ WELL_KNOWN = (".well-known", "gatekeeper")
 
 _FORM_LIMIT = 16 * 1024
 
-_Call = Callable[[RequestFacts, StreamReader], Awaitable[Answer]]
+_Call = Callable[[RequestFacts, RequestBody], Awaitable[Answer]]
 
 
 class Portal:
@@ -35,7 +33,7 @@ class Portal:
             "/.gatekeeper/clear-cookies": (("POST",), self._clear_cookies),
         }
 
-    async def answer(self, facts: RequestFacts, body: StreamReader) -> Answer:
+    async def answer(self, facts: RequestFacts, body: RequestBody) -> Answer:
         """The answer to a request for an own path (see `owns`)."""
         asset = static(facts.target.path) if facts.method in ("GET", "HEAD") else None
         if asset is not None:
@@ -50,7 +48,7 @@ class Portal:
             return answer(AnswerPreflight(methods), facts, self._pages, now_ms=now_ms)
         return answer(Deny(405, Reason.METHOD_NOT_ALLOWED, allow=methods), facts, self._pages, now_ms=now_ms)
 
-    async def _whoami(self, facts: RequestFacts, body: StreamReader) -> Answer:
+    async def _whoami(self, facts: RequestFacts, body: RequestBody) -> Answer:
         found = await self._gate.identify(facts)
         if found is Reason.STORE_UNAVAILABLE:
             return error_answer(503, found, facts, self._pages, retry_after=RETRY_AFTER_S)
@@ -58,7 +56,7 @@ class Portal:
             return whoami(found, facts, self._pages)
         return whoami(None, facts, self._pages, reason=found)
 
-    async def _clear_cookies(self, facts: RequestFacts, body: StreamReader) -> Answer:
+    async def _clear_cookies(self, facts: RequestFacts, body: RequestBody) -> Answer:
         """The loop page's way out: a person asks, from our own page, to sign in anew."""
         if not is_same_origin(facts, self._gate.runtime.snapshot.policy.own_origin(facts)):
             return error_answer(403, Reason.FOREIGN_ORIGIN, facts, self._pages)
@@ -90,11 +88,11 @@ def is_same_origin(facts: RequestFacts, own_origin: str) -> bool:
     return facts.sec_fetch_site == "same-origin"
 
 
-async def read_form(body: StreamReader) -> dict[str, str] | None:
-    """The first value of each field of an urlencoded form, or None when it is too long.  Raises BadBody."""
+async def read_form(body: RequestBody) -> dict[str, str] | None:
+    """The first value of each field of an urlencoded form, or None when it is too long.  Raises as the body does."""
     data = b""
-    while piece := await read_piece(body):
-        data += piece
+    while not body.is_whole:
+        data += await body.piece()
         if len(data) > _FORM_LIMIT:
             return None
     fields = parse_qs(data.decode("utf-8", "replace"), keep_blank_values=True)

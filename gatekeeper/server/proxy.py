@@ -1,66 +1,63 @@
 """The reverse proxy: a request in, decided by the gate, and passed to the app behind or answered here.
 
 This is the coroutine path, which can do everything.  It reads the request body as the upstream takes it, while the
-response is pushed back by a `Relay`.  What the gate answers itself is written whole.
+response is pushed back by a `Relay`; after a WebSocket handshake a `Tunnel` takes over.  What the gate answers itself
+is written whole.
 """
 
 import asyncio
 import logging
 from secrets import token_hex
-from typing import cast
 
 import msgspec
-from aiohttp import HttpVersion10, HttpVersion11, web
 
 from gatekeeper.core.cookies import dedupe_cookie, strip_cookies
-from gatekeeper.core.errors import UpstreamError, UpstreamRefused, UpstreamTimeout
+from gatekeeper.core.errors import ClientStalled, UpstreamError, UpstreamRefused, UpstreamTimeout
 from gatekeeper.core.forwarding import forwarding_lines
 from gatekeeper.core.headers import upstream_head, without_method_override
 from gatekeeper.core.identity import identity_lines
 from gatekeeper.core.model import Access, Allow, Deny, Reason, RequestFacts, Route
-from gatekeeper.server.answers import Answer
-from gatekeeper.server.connection import (
-    SENT,
-    SENT_AND_CLOSE,
-    BadBody,
-    ClientConnection,
-    break_off,
-    peer_of,
-    read_piece,
-    write_answer,
-    write_raw,
-)
+from gatekeeper.core.websocket import accept_for
+from gatekeeper.server.answers import Answer, render_answer
+from gatekeeper.server.body import BadBody, BodyTimeout, BodyTooLarge, RequestBody
+from gatekeeper.server.connection import ClientRequest
 from gatekeeper.server.facts import Parsed, read_request
 from gatekeeper.server.gate import Admission, Gate, Runtime
 from gatekeeper.server.pages import answer, error_answer
 from gatekeeper.server.portal import Portal, owns
+from gatekeeper.server.record import Exchanged, Recorder
 from gatekeeper.server.relay import Relay
+from gatekeeper.server.streams import Streams
+from gatekeeper.server.tunnel import Tunnel
 from gatekeeper.server.upstream import UpstreamConnection, UpstreamPool
 
 logger = logging.getLogger("gatekeeper")
 
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS"})
-_VERSIONS = (HttpVersion11, HttpVersion10)
+_PROGRESS_BYTES = 1024
+"""A piece of a body that is shorter than this is not yet progress: see `UpstreamPool`."""
+
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-
-
-class BodyTooLarge(Exception):
-    """The request body is longer than `limits.body_bytes`."""
+_MALFORMED_STATUS = {Reason.HEAD_TOO_LARGE: 431, Reason.BAD_VERSION: 505}
+_BODY_FAULTS: dict[type[Exception], tuple[int, Reason]] = {
+    BadBody: (400, Reason.BAD_FRAMING),
+    BodyTooLarge: (413, Reason.BODY_TOO_LARGE),
+    BodyTimeout: (408, Reason.BODY_TIMEOUT),
+}
+_BODY_ERRORS = (BadBody, BodyTooLarge, BodyTimeout)
 
 
 class Outbound(msgspec.Struct, frozen=True):
     """A request on its way to the upstream.
 
-    `head` is the finished request head; `limit` the longest body in bytes.  `protected` and `varies` say what the
-    response's caching must respect (see `core.headers.client_head`).
+    `head` is the finished request head; `accept` what a WebSocket handshake waits for, None for no handshake.
+    `protected` and `varies` say what the response's caching must respect (see `core.response_headers.client_head`).
     """
 
     method: str
     head: bytes
     has_body: bool
-    is_chunked: bool
-    expects_continue: bool
-    limit: int | None
+    accept: bytes | None
     protected: bool
     varies: bool
 
@@ -68,176 +65,280 @@ class Outbound(msgspec.Struct, frozen=True):
 class Proxy:
     """The request handler of the public listener."""
 
-    def __init__(self, gate: Gate, portal: Portal, *, scheme: str = "http") -> None:
+    def __init__(
+        self, gate: Gate, portal: Portal, streams: Streams, recorder: Recorder, *, scheme: str, body_idle_s: float
+    ) -> None:
         self.gate = gate
         self.portal = portal
         self.pages = gate.pages
+        self.streams = streams
+        self.recorder = recorder
         self.scheme = scheme
+        self.body_idle_s = body_idle_s
 
-    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request.  The boundary where an unforeseen error becomes a 500 and a closed connection.
+    async def __call__(self, request: ClientRequest) -> bool:
+        """Answer one request; returns whether its connection may serve another.
 
-        A client that sends requests and reads no answers waits here: the next one is not looked at before.
+        The boundary where an unforeseen error becomes a 500 and a closed connection.  A client that sends requests and
+        reads no answers waits here: the next one is not looked at before.
         """
-        client = cast(ClientConnection, request.protocol)
+        exchanged = Exchanged(request)
         try:
-            sent = await self._handle(request)
-            if client.writing_paused:
-                await client.drained()
-            return sent
+            kept = await self._handle(request, exchanged)
+            if request.client.writing_paused:
+                await request.client.drained()
+            return kept
         except ConnectionError:
-            return SENT_AND_CLOSE
-        except BadBody:
-            return write_answer(request, error_answer(400, Reason.BAD_FRAMING, None, self.pages), keep_alive=False)
+            exchanged.reason = Reason.CLIENT_LEFT
+            return False
+        except asyncio.CancelledError:
+            if exchanged.status != 101:  # a WebSocket's client leaves when it is done
+                exchanged.reason = Reason.CLIENT_LEFT
+            raise
         except Exception:
             logger.exception("unforeseen error while answering a request")
-            return write_answer(request, error_answer(500, Reason.INTERNAL_ERROR, None, self.pages), keep_alive=False)
+            if exchanged.status:
+                request.client.break_off()
+                return False
+            return self._write(request, exchanged, 500, Reason.INTERNAL_ERROR)
+        finally:
+            self.recorder.exchanged(exchanged)
 
-    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        if request.version not in _VERSIONS:
-            return write_answer(request, error_answer(505, Reason.BAD_VERSION, None, self.pages), keep_alive=False)
-        snapshot = self.gate.runtime.snapshot
-        parsed = read_request(
-            request.method,
-            request.raw_path,
-            request.raw_headers,
-            http_1_0=request.version < (1, 1),
-            peer=peer_of(request),
-            scheme=self.scheme,
-            trusted=snapshot.trusted,
-            default_host=snapshot.default_host,
-            head_limit=snapshot.head_bytes,
-        )
+    async def _handle(self, request: ClientRequest, exchanged: Exchanged) -> bool:
+        parsed = self._read(request)
         if isinstance(parsed, Reason):
-            status = 431 if parsed is Reason.HEAD_TOO_LARGE else 400
-            return write_answer(request, error_answer(status, parsed, None, self.pages), keep_alive=False)
-        facts = parsed.facts
+            return self._write(request, exchanged, _MALFORMED_STATUS.get(parsed, 400), parsed)
+        facts = exchanged.facts = parsed.facts
+        exchanged.request_id = parsed.forwarding.request_id or token_hex(8)
         if owns(facts.target):
-            return self._write(request, facts, await self.portal.answer(facts, request.content))
+            return await self._own(request, exchanged, parsed)
         runtime = self.gate.runtime
         admission = self.gate.try_admit(facts)
         if not isinstance(admission, Admission):
             admission = await self.gate.admit(facts)
         decision, route = admission.decision, admission.route
-        request_id = parsed.forwarding.request_id or token_hex(8)
-        if isinstance(decision, Allow) and route is not None:
-            return await self._forward(request, runtime, parsed, decision, route, request_id)
+        exchanged.reason = decision.reason
         if isinstance(decision, Allow):
+            if route is not None:
+                exchanged.route_name = route.name
+                exchanged.record = decision.identity.record
+                return await self._forward(request, exchanged, runtime, parsed, decision, route)
             decision = Deny(500, Reason.INTERNAL_ERROR)  # cannot be: what has no route is never allowed
-        refusal = answer(decision, facts, self.pages, now_ms=self.gate.clock(), request_id=request_id)
-        return self._write(request, facts, refusal, close=refusal.status == 400)
+        elif route is not None:
+            exchanged.route_name = route.name
+        refusal = answer(decision, facts, self.pages, now_ms=self.gate.clock(), request_id=exchanged.request_id)
+        return self._write_answer(request, exchanged, refusal, close=refusal.status == 400)
+
+    def _read(self, request: ClientRequest) -> Parsed | Reason:
+        if not request.is_http_1:
+            return Reason.BAD_VERSION
+        snapshot = self.gate.runtime.snapshot
+        return read_request(
+            request.method,
+            request.target,
+            request.headers,
+            http_1_0=request.http_1_0,
+            peer=request.client.peer,
+            scheme=self.scheme,
+            trusted=snapshot.trusted,
+            default_host=snapshot.default_host,
+            head_limit=snapshot.head_bytes,
+        )
+
+    async def _own(self, request: ClientRequest, exchanged: Exchanged, parsed: Parsed) -> bool:
+        """Answer a path of the gate's own."""
+        exchanged.route_name = "own"
+        body = self._body_of(request, parsed)
+        try:
+            what = await self.portal.answer(parsed.facts, body)
+        except _BODY_ERRORS as fault:
+            return self._refuse_body(request, exchanged, fault)
+        exchanged.reason = what.reason or Reason.PUBLIC
+        return self._write_answer(request, exchanged, what)
 
     async def _forward(
         self,
-        request: web.BaseRequest,
+        request: ClientRequest,
+        exchanged: Exchanged,
         runtime: Runtime,
         parsed: Parsed,
         decision: Allow,
         route: Route,
-        request_id: str,
-    ) -> web.StreamResponse:
+    ) -> bool:
         facts = parsed.facts
-        outbound = _outbound(runtime, parsed, decision, route, request_id)
-        length = parsed.head.framing
+        is_handshake = facts.is_websocket and facts.method == "GET"
+        if is_handshake and (facts.has_body or parsed.head.websocket_key is None):
+            return self._write(request, exchanged, 400, Reason.BAD_UPGRADE)
+        outbound = _outbound(runtime, parsed, decision, route, exchanged.request_id, is_handshake=is_handshake)
+        body, pool = self._body_of(request, parsed), runtime.upstreams[route.upstream]
         try:
-            if outbound.limit is not None and isinstance(length, int) and length > outbound.limit:
-                raise BodyTooLarge
-            return await self._exchange(request, runtime.upstreams[route.upstream], outbound)
-        except BodyTooLarge:
-            refusal = error_answer(413, Reason.BODY_TOO_LARGE, facts, self.pages, request_id=request_id)
+            early = b""
+            if facts.has_body:
+                _refuse_too_long(parsed, runtime)
+                if parsed.head.expects_continue and not request.http_1_0:
+                    request.client.write(_CONTINUE)
+                early = await body.begin(lambda: pool.is_crowded)
+            return await self._exchange(request, exchanged, pool, outbound, body, early)
+        except _BODY_ERRORS as fault:
+            return self._refuse_body(request, exchanged, fault)
         except UpstreamError as error:
-            logger.warning("%s %s, request %s: %s", facts.method, route.name, request_id, error)
-            status, reason = _status_of(error)
-            refusal = error_answer(status, reason, facts, self.pages, request_id=request_id)
-        return self._write(request, facts, refusal)
+            logger.warning("%s %s, request %s: %s", facts.method, route.name, exchanged.request_id, error)
+            return self._write(request, exchanged, *_status_of(error))
 
-    async def _exchange(self, request: web.BaseRequest, pool: UpstreamPool, outbound: Outbound) -> web.StreamResponse:
+    def _body_of(self, request: ClientRequest, parsed: Parsed) -> RequestBody:
+        limit = self.gate.runtime.snapshot.body_bytes
+        return RequestBody(request.content, parsed.head.framing, limit=limit, idle_s=self.body_idle_s)
+
+    async def _exchange(
+        self,
+        request: ClientRequest,
+        exchanged: Exchanged,
+        pool: UpstreamPool,
+        outbound: Outbound,
+        body: RequestBody,
+        early: bytes,
+    ) -> bool:
         """One request to the upstream, and once more where a reused connection turned out to be dead."""
         connection = await pool.take()
         try:
-            return await _run(request, connection, outbound)
+            return await self._run(request, exchanged, connection, outbound, body, early)
         except UpstreamError:
             was_dead = connection.is_reused and not connection.has_answered
             if not was_dead or outbound.has_body or outbound.method not in _IDEMPOTENT:
                 raise
-        return await _run(request, await pool.open(), outbound)
+        return await self._run(request, exchanged, await pool.open(), outbound, body, early)
 
-    def _write(
-        self, request: web.BaseRequest, facts: RequestFacts, what: Answer, *, close: bool = False
-    ) -> web.StreamResponse:
+    async def _run(
+        self,
+        request: ClientRequest,
+        exchanged: Exchanged,
+        connection: UpstreamConnection,
+        outbound: Outbound,
+        body: RequestBody,
+        early: bytes,
+    ) -> bool:
+        """One exchange on this connection.  Raises UpstreamError and what a body may raise as long as nothing was
+        answered; later, the client's connection is broken off.
+        """
+        relay = Relay(
+            request.client,
+            connection,
+            http_1_0=request.http_1_0,
+            keep_alive=request.keep_alive,
+            protected=outbound.protected,
+            varies=outbound.varies,
+            streams=self.streams,
+            record=exchanged.record,
+        )
+        sending = not body.is_whole
+        head = outbound.head + body.encode(early) if early or body.is_chunked else outbound.head
+        exchanged.upstream_began()
+        feeder: asyncio.Future[None] | None = None
+        try:
+            connection.start(relay, outbound.method, head, has_body=sending, accept=outbound.accept)
+            if sending:
+                feeder = asyncio.ensure_future(_send_body(connection, body))
+                await asyncio.wait((feeder, relay.done), return_when=asyncio.FIRST_COMPLETED)
+                if not relay.done.done():
+                    feeder.result()
+            whole = await relay.done
+        except _BODY_ERRORS:
+            if not relay.has_begun:
+                raise
+            whole = False
+        finally:
+            relay.detach()
+            exchanged.took(relay.status, relay.sent_bytes, relay.cut_for)
+            if not relay.is_over or (feeder is not None and not feeder.done()):
+                connection.abort()
+            if feeder is not None:
+                await _give_up(feeder)
+        if relay.status == 101:
+            await self._tunnel(request, exchanged, connection, relay.early)
+            return False
+        if not whole:
+            request.client.break_off()
+            if relay.broken is not None and relay.cut_for is None:
+                exchanged.reason = _status_of(relay.broken)[1]
+                logger.warning("request %s broke off: %s", exchanged.request_id, relay.broken)
+        return whole and relay.keep_alive
+
+    async def _tunnel(
+        self, request: ClientRequest, exchanged: Exchanged, connection: UpstreamConnection, early: bytes
+    ) -> None:
+        """Pass bytes both ways until both sides have ended, or the session has."""
+        tunnel = Tunnel(request.client, connection, connection.pool.loop)
+        connection.become_tunnel(tunnel)
+        self.streams.add(tunnel, exchanged.record)
+        try:
+            tunnel.open()
+            if early:
+                tunnel.on_body(early)
+            await tunnel.done
+        finally:
+            self.streams.discard(tunnel)
+            exchanged.took(101, exchanged.sent_bytes + tunnel.sent_bytes, tunnel.cut_for)
+            connection.close()
+
+    # answers of our own
+
+    def _write(self, request: ClientRequest, exchanged: Exchanged, status: int, reason: Reason) -> bool:
+        """Answer with an error.  Malformed requests, and errors of ours, end the connection."""
+        exchanged.reason = reason
+        what = error_answer(status, reason, exchanged.facts, self.pages, request_id=exchanged.request_id)
+        close = exchanged.facts is None or status in (400, 408, 500)
+        return self._write_answer(request, exchanged, what, close=close)
+
+    def _refuse_body(self, request: ClientRequest, exchanged: Exchanged, fault: Exception) -> bool:
+        status, reason = _BODY_FAULTS[type(fault)]
+        return self._write(request, exchanged, status, reason)
+
+    def _write_answer(self, request: ClientRequest, exchanged: Exchanged, what: Answer, *, close: bool = False) -> bool:
         """Write a whole answer.  A request body that nobody read ends the connection: it is never kept with bytes
         left in it.
         """
-        close = close or (facts.has_body and not request.content.at_eof())
-        return write_answer(request, what, keep_alive=request.keep_alive and not close)
+        unread = exchanged.facts is not None and exchanged.facts.has_body and not request.content.at_eof()
+        kept = request.keep_alive and not (close or unread)
+        raw = render_answer(what, keep_alive=kept, http_1_0=request.http_1_0, is_head=request.method == "HEAD")
+        exchanged.took(what.status, len(raw), None)
+        request.client.write(raw)
+        return kept
 
 
-async def _run(request: web.BaseRequest, connection: UpstreamConnection, outbound: Outbound) -> web.StreamResponse:
-    """One exchange on this connection.  Raises UpstreamError, BodyTooLarge and BadBody as long as nothing was
-    answered; later, the client's connection is broken off.
+async def _send_body(connection: UpstreamConnection, body: RequestBody) -> None:
+    """Pass the rest of the request body on as it arrives.
+
+    An upstream that no longer takes it is not an error: its response says why.  Raises what `RequestBody.piece` does.
     """
-    relay = Relay(
-        cast(ClientConnection, request.protocol),
-        connection,
-        http_1_0=request.version < (1, 1),
-        keep_alive=request.keep_alive,
-        protected=outbound.protected,
-        varies=outbound.varies,
-    )
-    body: asyncio.Future[None] | None = None
     try:
-        connection.start(relay, outbound.method, outbound.head, has_body=outbound.has_body)
-        if outbound.has_body:
-            if outbound.expects_continue and request.version >= (1, 1):
-                write_raw(request, _CONTINUE)
-            body = asyncio.ensure_future(send_body(request, connection, outbound))
-            await asyncio.wait((body, relay.done), return_when=asyncio.FIRST_COMPLETED)
-            if not relay.done.done():
-                body.result()
-        whole = await relay.done
-    except (BodyTooLarge, BadBody):
-        if not relay.has_begun:
-            raise
-        whole = False
-    finally:
-        relay.detach()
-        if not relay.is_over or (body is not None and not body.done()):
-            connection.abort()
-        if body is not None:
-            await _give_up(body)
-    if not whole:
-        break_off(request)
-    return SENT if whole and relay.keep_alive else SENT_AND_CLOSE
-
-
-async def send_body(request: web.BaseRequest, connection: UpstreamConnection, outbound: Outbound) -> None:
-    """Pass the request body on as it arrives, in our own framing.
-
-    An upstream that no longer takes it is not an error: its response says why.  Raises BodyTooLarge and BadBody.
-    """
-    total = 0
-    try:
-        while data := await read_piece(request.content):
-            total += len(data)
-            if outbound.limit is not None and total > outbound.limit:
-                raise BodyTooLarge
-            await connection.write_body(b"%x\r\n%b\r\n" % (len(data), data) if outbound.is_chunked else data)
-        if outbound.is_chunked:
-            await connection.write_body(b"0\r\n\r\n")
+        while not body.is_whole:
+            connection.waits_for_client()
+            piece = await body.piece()
+            if len(piece) >= _PROGRESS_BYTES:
+                connection.goes_on()
+            await connection.write_body(body.encode(piece))
     except ConnectionError:
         return
     connection.end_body()
 
 
-async def _give_up(body: asyncio.Future[None]) -> None:
+async def _give_up(feeder: asyncio.Future[None]) -> None:
     """End the sender of a body whose exchange is over, whatever became of it."""
-    body.cancel()
-    await asyncio.wait({body})
-    if not body.cancelled():
-        body.exception()
+    feeder.cancel()
+    await asyncio.wait({feeder})
+    if not feeder.cancelled():
+        feeder.exception()
 
 
-def _outbound(runtime: Runtime, parsed: Parsed, decision: Allow, route: Route, request_id: str) -> Outbound:
+def _refuse_too_long(parsed: Parsed, runtime: Runtime) -> None:
+    limit, length = runtime.snapshot.body_bytes, parsed.head.framing
+    if limit is not None and isinstance(length, int) and length > limit:
+        raise BodyTooLarge
+
+
+def _outbound(
+    runtime: Runtime, parsed: Parsed, decision: Allow, route: Route, request_id: str, *, is_handshake: bool
+) -> Outbound:
     facts, head = parsed.facts, parsed.head
     if route.methods is not None:
         head = without_method_override(head)
@@ -248,15 +349,14 @@ def _outbound(runtime: Runtime, parsed: Parsed, decision: Allow, route: Route, r
         cookie=_cookie_for(runtime, facts, route),
         forwarding=forwarding_lines(parsed.forwarding) + b"X-Request-Id: %b\r\n" % request_id.encode(),
         identity=identity_lines(decision.identity),
+        upgrade=is_handshake,
     )
     is_public = route.access is Access.PUBLIC
     return Outbound(
         method=facts.method,
         head=raw,
         has_body=facts.has_body,
-        is_chunked=head.framing == "chunked",
-        expects_continue=head.expects_continue,
-        limit=runtime.snapshot.body_bytes,
+        accept=accept_for(head.websocket_key) if is_handshake and head.websocket_key is not None else None,
         protected=not is_public,
         varies=is_public and route.identity == "optional",
     )
@@ -270,10 +370,8 @@ def _cookie_for(runtime: Runtime, facts: RequestFacts, route: Route) -> str | No
     snapshot = runtime.snapshot
     strip = snapshot.strip_session_cookies
     if strip or (strip is None and route.upstream):
-        header = strip_cookies(header, snapshot.cookies)
-    else:
-        header = dedupe_cookie(header, snapshot.cookies.session_token)
-    return header
+        return strip_cookies(header, snapshot.cookies)
+    return dedupe_cookie(header, snapshot.cookies.session_token)
 
 
 def _status_of(error: UpstreamError) -> tuple[int, Reason]:
@@ -281,4 +379,6 @@ def _status_of(error: UpstreamError) -> tuple[int, Reason]:
         return 504, Reason.UPSTREAM_TIMEOUT
     if isinstance(error, UpstreamRefused):
         return 502, Reason.UPSTREAM_REFUSED
+    if isinstance(error, ClientStalled):
+        return 408, Reason.CLIENT_STALLED
     return 502, Reason.UPSTREAM_PROTOCOL

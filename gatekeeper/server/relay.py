@@ -6,10 +6,12 @@ upstream stops until it can, so that memory does not depend on how much is sent 
 
 import asyncio
 
-from gatekeeper.core.errors import UpstreamError
+from gatekeeper.core.errors import ClientStalled, UpstreamError
+from gatekeeper.core.model import Reason, SessionRecord
 from gatekeeper.core.response_headers import client_head
 from gatekeeper.core.responses import ResponseHead
 from gatekeeper.server.connection import ClientConnection
+from gatekeeper.server.streams import Streams
 from gatekeeper.server.upstream import UpstreamConnection
 
 
@@ -17,18 +19,26 @@ class Relay:
     """Receives an upstream's response and writes it to the client: what came together goes out together, in one write.
 
     `done` ends with whether the client got a whole answer, or with the UpstreamError that came before any of it was
-    written.  `keep_alive` turns false where only the end of the connection can end the answer.
+    written; with a 101 it ends at once, and what follows is a tunnel's.  `keep_alive` turns false where only the end
+    of the connection can end the answer.  An event stream is registered with `streams` under the session of `record`.
     """
 
     __slots__ = (
+        "broken",
         "client",
+        "cut_for",
         "done",
-        "has_begun",
+        "early",
         "http_1_0",
         "is_chunked",
+        "is_stream",
         "keep_alive",
         "pending",
         "protected",
+        "record",
+        "sent_bytes",
+        "status",
+        "streams",
         "upstream",
         "varies",
     )
@@ -42,6 +52,8 @@ class Relay:
         keep_alive: bool,
         protected: bool,
         varies: bool,
+        streams: Streams,
+        record: SessionRecord | None,
     ) -> None:
         self.client = client
         self.upstream = upstream
@@ -49,23 +61,40 @@ class Relay:
         self.keep_alive = keep_alive
         self.protected = protected
         self.varies = varies
-        self.done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self.has_begun = False
+        self.streams = streams
+        self.record = record
+        self.done: asyncio.Future[bool] = upstream.pool.loop.create_future()
+        self.status = 0
+        self.sent_bytes = 0
         self.is_chunked = False
+        self.is_stream = False
+        self.broken: UpstreamError | None = None
+        self.cut_for: Reason | None = None
         self.pending: list[bytes] = []
+        self.early = b""
         client.pushing = self
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether some of the answer was written."""
+        return self.status != 0
 
     @property
     def is_over(self) -> bool:
         """Whether the response has ended, one way or the other.  A client that left has cancelled `done` instead."""
         return self.done.done() and not self.done.cancelled()
 
+    @property
+    def progress(self) -> float:
+        return self.upstream.deadline
+
     def on_head(self, head: ResponseHead) -> None:
         fields = head.fields
         has_open_end = fields.has_body and not isinstance(fields.framing, int)
         self.is_chunked = has_open_end and not self.http_1_0
-        self.keep_alive = self.keep_alive and not (has_open_end and self.http_1_0)
-        self.has_begun = True
+        self.keep_alive = self.keep_alive and not (has_open_end and self.http_1_0) and head.status != 101
+        self.status = head.status
+        self.is_stream = fields.is_event_stream and has_open_end
         self.pending.append(
             client_head(
                 head.status,
@@ -77,17 +106,27 @@ class Relay:
                 varies=self.varies,
             )
         )
+        if self.is_stream:
+            self.streams.add(self, self.record)
 
     def on_body(self, data: bytes) -> None:
-        self.pending.append(b"%x\r\n%b\r\n" % (len(data), data) if self.is_chunked else data)
+        if self.status == 101:
+            self.early += data
+        else:
+            self.pending.append(b"%x\r\n%b\r\n" % (len(data), data) if self.is_chunked else data)
 
     def flush(self) -> None:
-        transport = self.client.transport
-        if transport is not None:
-            transport.write(self.pending[0] if len(self.pending) == 1 else b"".join(self.pending))
+        data = self.pending[0] if len(self.pending) == 1 else b"".join(self.pending)
         self.pending.clear()
-        if self.client.writing_paused:
+        self.sent_bytes += len(data)
+        client = self.client
+        transport = client.transport
+        if transport is not None:
+            transport.write(data)
+        if client.writing_paused:
             self.upstream.pause_reading()
+        if self.status == 101:
+            self._finish(whole=True)
 
     def on_end(self) -> None:
         if self.is_chunked:
@@ -96,7 +135,10 @@ class Relay:
         self._finish(whole=True)
 
     def on_error(self, error: UpstreamError) -> None:
-        if self.has_begun:
+        if isinstance(error, ClientStalled):
+            self.cut_for = Reason.CLIENT_STALLED
+        if self.status:
+            self.broken = error
             self._finish(whole=False)
         else:
             self.detach()
@@ -110,10 +152,18 @@ class Relay:
     def client_has_drained(self) -> None:
         self.upstream.resume_reading()
 
+    def cut(self, reason: Reason) -> None:
+        """End an event stream: SESSION_ENDED or GATE_STOPS."""
+        self.cut_for = reason
+        self.upstream.abort()
+        self._finish(whole=False)
+
     def detach(self) -> None:
         """The client has left, or the exchange is over."""
         if self.client.pushing is self:
             self.client.pushing = None
+        if self.is_stream:
+            self.streams.discard(self)
 
     def _finish(self, *, whole: bool) -> None:
         self.detach()

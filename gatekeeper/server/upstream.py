@@ -6,33 +6,60 @@ client is answered by `pause_reading`, so memory stays the same whatever is sent
 
 Deadlines are kept by one ticker for each pool, not by a timer for each request: `deadline` is when the exchange on a
 connection must have made progress, else it fails with UpstreamTimeout.
+
+`max_connections` protects the app, and clients that do not keep up must not use it up.  An exchange that waits for
+its client is stalled.  Where more than half of the connections are stalled, those that stalled first are given up:
+after STALL_GRACE_S, or at once when three quarters of all are in use.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from ssl import SSLContext
 from typing import Protocol, cast
 
 import msgspec
 
-from gatekeeper.core.errors import UpstreamError, UpstreamProtocolError, UpstreamRefused, UpstreamTimeout
+from gatekeeper.core.errors import (
+    ClientStalled,
+    UpstreamError,
+    UpstreamProtocolError,
+    UpstreamRefused,
+    UpstreamTimeout,
+)
 from gatekeeper.core.responses import ResponseHead, ResponseParser
 
 _TICK_S = 0.25
+STALL_GRACE_S = 5.0
+"""How long an exchange may wait for its client while others wait for a connection."""
+
+_FEW = 8
+"""Of fewer connections than this, none is taken from a client that does not keep up."""
+
 _HINT_MARGIN_S = 1.0
 """An idle connection is given up this long before the upstream said that it would close it."""
 
 
 class UpstreamAddress(msgspec.Struct, frozen=True):
-    """Where an app listens, and how long and how often it is asked.  Durations are seconds."""
+    """Where an app listens, and how long and how often it is asked.  Durations are seconds.
+
+    `unix_path` stands in for host and port; with `tls` the connection is encrypted and the host's name checked.
+    """
 
     name: str
     host: str
     port: int
+    unix_path: str | None = None
+    tls: SSLContext | None = None
     connect_timeout_s: float = 5.0
     response_timeout_s: float = 60.0
     idle_timeout_s: float = 300.0
     max_connections: int = 256
+
+    @property
+    def label(self) -> str:
+        """How errors and logs call it."""
+        return f"{self.host}:{self.port}" if self.unix_path is None else f"unix:{self.unix_path}"
 
 
 class Exchange(Protocol):
@@ -49,6 +76,14 @@ class Exchange(Protocol):
     def on_error(self, error: UpstreamError) -> None: ...
 
 
+class TunnelExchange(Exchange, Protocol):
+    """An exchange that goes on after a 101, both ways at once."""
+
+    def upstream_is_full(self) -> None: ...
+
+    def upstream_has_drained(self) -> None: ...
+
+
 class UpstreamConnection(asyncio.Protocol):
     """One connection; in the pool's idle queue, or lent to an exchange."""
 
@@ -61,6 +96,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.idle_until = 0.0
         self._parser = ResponseParser()
         self._exchange: Exchange | None = None
+        self._tunnel: TunnelExchange | None = None
         self._head_passed = False
         self._sending = False
         self._read_paused = False
@@ -70,14 +106,19 @@ class UpstreamConnection(asyncio.Protocol):
         state = "closed" if self.transport is None else "busy" if self._exchange else "idle"
         return f"<UpstreamConnection {self.pool.address.name or 'default'} {state}>"
 
-    def start(self, exchange: Exchange, method: str, head: bytes, *, has_body: bool) -> None:
-        """Send a request head; the response goes to `exchange`.  With a body, `write_body` and `end_body` follow."""
+    def start(
+        self, exchange: Exchange, method: str, head: bytes, *, has_body: bool, accept: bytes | None = None
+    ) -> None:
+        """Send a request head; the response goes to `exchange`.  With `has_body`, `write_body` and `end_body` follow.
+
+        `accept` is the Sec-WebSocket-Accept that a WebSocket handshake waits for.
+        """
         transport = self.transport
         self._exchange = exchange
         self._head_passed = False
         self._sending = has_body
         self.has_answered = False
-        self._parser.begin(method)
+        self._parser.begin(method, accept)
         self.touch(self.pool.address.response_timeout_s)
         if transport is None:
             self._fail(UpstreamProtocolError("the upstream closed the connection"))
@@ -98,11 +139,35 @@ class UpstreamConnection(asyncio.Protocol):
 
     def end_body(self) -> None:
         """The whole request has been sent."""
+        self.goes_on()
         self._sending = False
         if self._exchange is None:
             self._settle()
         else:
             self.touch(self.pool.address.response_timeout_s)
+
+    def become_tunnel(self, tunnel: TunnelExchange) -> None:
+        """After a 101: everything from here on is the tunnel's."""
+        self._exchange = self._tunnel = tunnel
+        self._sending = True
+
+    def write(self, data: bytes) -> None:
+        """Send bytes of a tunnel."""
+        if self.transport is not None:
+            self.touch(self.pool.address.idle_timeout_s)
+            self.transport.write(data)
+
+    def write_eof(self) -> None:
+        """Nothing more will be sent through a tunnel."""
+        if self.transport is not None and self.transport.can_write_eof():
+            self.transport.write_eof()
+
+    def waits_for_client(self) -> None:
+        """The exchange cannot go on until its client sends or takes something."""
+        self.pool.has_stalled(self)
+
+    def goes_on(self) -> None:
+        self.pool.goes_on(self)
 
     def abort(self) -> None:
         """Give the exchange up; the connection cannot be used again."""
@@ -110,15 +175,23 @@ class UpstreamConnection(asyncio.Protocol):
         if self.transport is not None:
             self.transport.abort()
 
+    def close(self) -> None:
+        """End a tunnel; what was written still goes out."""
+        self._exchange = None
+        if self.transport is not None:
+            self.transport.close()
+
     def pause_reading(self) -> None:
         """Stop the response until `resume_reading`: the client does not keep up."""
         if not self._read_paused and self.transport is not None:
             self._read_paused = True
+            self.waits_for_client()
             self.transport.pause_reading()
 
     def resume_reading(self) -> None:
         if self._read_paused and self.transport is not None:
             self._read_paused = False
+            self.goes_on()
             self.transport.resume_reading()
             self.touch(self.pool.address.idle_timeout_s)
 
@@ -130,6 +203,10 @@ class UpstreamConnection(asyncio.Protocol):
         """Fail the exchange if its deadline has passed.  A client that does not read is not the upstream's fault."""
         if self._exchange is not None and now >= self.deadline and not self._read_paused:
             self._fail(UpstreamTimeout("the upstream did not answer in time"))
+
+    def give_up_client(self) -> None:
+        """End an exchange whose client does not keep up."""
+        self._fail(ClientStalled("the client did not keep up while others waited for the upstream"))
 
     # asyncio.Protocol
 
@@ -162,7 +239,13 @@ class UpstreamConnection(asyncio.Protocol):
             exchange.flush()
 
     def eof_received(self) -> bool:
-        return False
+        """Whether to go on sending: only a tunnel has two directions that end apart."""
+        tunnel = self._tunnel
+        if tunnel is None or tunnel is not self._exchange:
+            return False
+        self._parser.feed_eof()
+        tunnel.on_end()
+        return not cast(asyncio.Transport, self.transport).get_extra_info("ssl_object")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
@@ -172,6 +255,9 @@ class UpstreamConnection(asyncio.Protocol):
             self._writable.exception()  # taken note of: the body's sender may have left already
         exchange = self._exchange
         if exchange is None:
+            return
+        if exchange is self._tunnel:
+            self._fail(UpstreamProtocolError("the upstream closed the connection"))
             return
         try:
             self._parser.feed_eof()
@@ -183,8 +269,12 @@ class UpstreamConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._writable = self.pool.loop.create_future()
+        if self._tunnel is not None:
+            self._tunnel.upstream_is_full()
 
     def resume_writing(self) -> None:
+        if self._tunnel is not None:
+            self._tunnel.upstream_has_drained()
         if self._writable is not None:
             if not self._writable.done():
                 self._writable.set_result(None)
@@ -228,6 +318,7 @@ class UpstreamPool:
         self._idle: deque[UpstreamConnection] = deque()
         self._open: set[UpstreamConnection] = set()
         self._opening = 0
+        self._stalled: dict[UpstreamConnection, float] = {}
         self._waiting: deque[asyncio.Future[None]] = deque()
         self.ticker: asyncio.TimerHandle | None = None
         self._closed = False
@@ -268,20 +359,36 @@ class UpstreamPool:
                         return idle
                 self._opening += 1
                 try:
-                    _, connection = await self.loop.create_connection(
-                        lambda: UpstreamConnection(self), address.host, address.port
-                    )
+                    connection = await self._connect()
                 finally:
                     self._opening -= 1
                     self._wake_one()
         except TimeoutError as exc:
-            raise UpstreamTimeout(f"no connection to {address.host}:{address.port} in time") from exc
+            raise UpstreamTimeout(f"no connection to {address.label} in time") from exc
         except OSError as exc:
-            raise UpstreamRefused(f"no connection to {address.host}:{address.port}: {exc.strerror or exc}") from exc
+            raise UpstreamRefused(f"no connection to {address.label}: {exc.strerror or exc}") from exc
         self._open.add(connection)
         if self.ticker is None:
             self.ticker = self.loop.call_later(_TICK_S, self.tick)
         return connection
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether more than half of the connections are in use."""
+        return self._in_use * 2 > self.address.max_connections
+
+    @property
+    def _in_use(self) -> int:
+        return len(self._open) + self._opening - len(self._idle)
+
+    def has_stalled(self, connection: UpstreamConnection) -> None:
+        """The exchange on this connection waits for its client."""
+        if connection in self._open:
+            self._stalled.setdefault(connection, self.now())
+            self._relieve()
+
+    def goes_on(self, connection: UpstreamConnection) -> None:
+        self._stalled.pop(connection, None)
 
     def give_back(self, connection: UpstreamConnection) -> None:
         """Take a connection into the idle queue, or close it when the pool is closed."""
@@ -295,6 +402,7 @@ class UpstreamPool:
     def forget(self, connection: UpstreamConnection) -> None:
         """A connection is gone."""
         self._open.discard(connection)
+        self._stalled.pop(connection, None)
         if connection in self._idle:
             self._idle.remove(connection)
         self._wake_one()
@@ -309,6 +417,28 @@ class UpstreamPool:
             transport = self._idle.pop().transport
             if transport is not None:
                 transport.close()
+
+    async def _connect(self) -> UpstreamConnection:
+        address = self.address
+        if address.unix_path is not None:
+            _, connection = await self.loop.create_unix_connection(lambda: UpstreamConnection(self), address.unix_path)
+        else:
+            _, connection = await self.loop.create_connection(
+                lambda: UpstreamConnection(self), address.host, address.port, ssl=address.tls
+            )
+        return connection
+
+    def _relieve(self) -> None:
+        """Give up exchanges whose clients do not keep up, where too many do not."""
+        most = self.address.max_connections
+        if most < _FEW:
+            return
+        while len(self._stalled) > most // 2:
+            connection, since = next(iter(self._stalled.items()))
+            if since > self.now() - STALL_GRACE_S and self._in_use <= most * 3 // 4:
+                return
+            self.goes_on(connection)
+            connection.give_up_client()
 
     async def _wait_for_place(self) -> None:
         place: asyncio.Future[None] = self.loop.create_future()
@@ -335,6 +465,7 @@ class UpstreamPool:
         now = self.now()
         for connection in tuple(self._open):
             connection.expire(now)
+        self._relieve()
         while self._idle and self._idle[0].idle_until <= now:
             transport = self._idle.popleft().transport
             if transport is not None:

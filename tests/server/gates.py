@@ -28,6 +28,7 @@ class RunningGate:
         self.url = served.addresses[0]
         self.port = int(self.url.rpartition(":")[2])
         self.gate: Gate = served.gate
+        self.served = served
 
     @property
     def host(self) -> str:

@@ -8,10 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from aiohttp import HttpVersion
 
-from gatekeeper.server.portal import Portal
-from gatekeeper.server.proxy import Proxy
 from tests.attacks.judge import parse_responses
 from tests.server.conftest import TOKEN, USER_ID
 from tests.server.gates import COOKIE, cookie_value, running_gate
@@ -356,15 +353,20 @@ async def test_a_client_that_does_not_read_stops_the_app(database: Path, upstrea
 
 
 class FullClient:
-    """A client's connection that takes nothing until it is told to; a request and its transport, too."""
+    """A client's connection that takes nothing until it is told to; a request and its server, too."""
 
     def __init__(self) -> None:
         self.writing_paused = True
         self.takes = asyncio.Event()
-        self.protocol = self.transport = self
-        self.version = HttpVersion(2, 0)
+        self.client = self.server = self
+        self.peer = "127.0.0.1"
+        self.is_http_1 = self.http_1_0 = False
+        self.keep_alive = True
         self.method = "GET"
         self.written = b""
+
+    def now(self) -> float:
+        return 0.0
 
     def write(self, data: bytes) -> None:
         self.written += data
@@ -376,7 +378,7 @@ class FullClient:
 async def test_a_client_that_reads_no_answers_waits_for_its_next(database: Path, upstream: RecordingUpstream) -> None:
     async with running_gate(upstream.url, database) as gate:
         client = FullClient()
-        answering = asyncio.ensure_future(Proxy(gate.gate, Portal(gate.gate))(client))  # type: ignore[arg-type]
+        answering = asyncio.ensure_future(gate.served.server.handler(client))  # type: ignore[arg-type]
         for _ in range(10):
             await asyncio.sleep(0)
         assert client.written.startswith(b"HTTP/1.1 505 ")

@@ -1,0 +1,105 @@
+"""Request bodies as they come in: in pieces, within their limit and their time.
+
+The beginning is read before the app is bothered: a short body is sent on whole, in one piece with its head.  One that
+does not come at once is passed on as it comes, but not while connections to the app are scarce: a client that sends a
+byte a second must not keep one busy.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from aiohttp import StreamReader, web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from gatekeeper.core.headers import Framing
+
+EARLY_BYTES = 16 * 1024
+"""How much of a body is read at most before the app's connection is taken."""
+
+EARLY_S = 0.5
+"""How long a beginning is waited for."""
+
+MIN_BYTES_PER_S = 128
+"""The slowest that a body may come, on average, once it has taken longer than a pause may take."""
+
+
+class BadBody(Exception):
+    """The request body breaks its framing, or ends too early."""
+
+
+class BodyTooLarge(Exception):
+    """The request body is longer than `limits.body_bytes`."""
+
+
+class BodyTimeout(Exception):
+    """The request body paused for too long, or comes too slowly."""
+
+
+class RequestBody:
+    """Reads one request's body.  `limit` is in bytes, or None; `idle_s` is how long it may pause, in seconds."""
+
+    __slots__ = ("_content", "_idle_s", "_limit", "_loop", "_since", "_total", "is_chunked", "is_whole")
+
+    def __init__(self, content: StreamReader, framing: Framing, *, limit: int | None, idle_s: float) -> None:
+        self.is_chunked = framing == "chunked"
+        self.is_whole = framing in ("none", 0)
+        self._content = content
+        self._limit = limit
+        self._idle_s = idle_s
+        self._total = 0
+        self._loop = asyncio.get_running_loop()
+        self._since = self._loop.time()
+
+    async def begin(self, is_scarce: Callable[[], bool]) -> bytes:
+        """The first pieces: the whole body, or at least EARLY_BYTES of it; less where the client pauses, unless
+        connections are scarce.  Raises as `piece` does.
+        """
+        pieces: list[bytes] = []
+        paused_s = 0.0
+        while not self.is_whole and self._total < EARLY_BYTES:
+            piece = await self._take(EARLY_S)
+            if piece is not None:
+                pieces.append(piece)
+                paused_s = 0.0
+                continue
+            paused_s += EARLY_S
+            if paused_s >= self._idle_s:
+                raise BodyTimeout
+            if not is_scarce():
+                break
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def piece(self) -> bytes:
+        """The next piece, empty at the end.  Raises BadBody, BodyTooLarge and BodyTimeout."""
+        data = await self._take(self._idle_s)
+        if data is None:
+            raise BodyTimeout
+        return data
+
+    def encode(self, data: bytes) -> bytes:
+        """A piece as it goes to the upstream, in our own framing; with the last one, the end."""
+        if not self.is_chunked:
+            return data
+        chunk = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+        return chunk + b"0\r\n\r\n" if self.is_whole else chunk
+
+    async def _take(self, seconds: float) -> bytes | None:
+        """What is there, or comes within so many seconds; None when nothing does."""
+        content = self._content
+        try:
+            data = content.read_nowait()
+            if not data and not content.at_eof():
+                async with asyncio.timeout(seconds):
+                    data = await content.readany()
+        except TimeoutError:
+            return None
+        except (web.RequestPayloadError, HttpProcessingError) as exc:
+            raise BadBody from exc
+        self.is_whole = content.at_eof()
+        self._total += len(data)
+        if self._limit is not None and self._total > self._limit:
+            raise BodyTooLarge
+        elapsed = self._loop.time() - self._since
+        if not self.is_whole and elapsed > self._idle_s and self._total < elapsed * MIN_BYTES_PER_S:
+            raise BodyTimeout
+        return data

@@ -1,0 +1,70 @@
+"""What became of a request: filled in while it is served, handed to whoever counts and logs when it is over."""
+
+from typing import Protocol
+
+from gatekeeper.core.model import Reason, RequestFacts, SessionRecord
+from gatekeeper.server.connection import ClientRequest
+
+
+class Exchanged:
+    """One request and its answer.  Times are the loop's clock, in seconds; `status` is 0 while nothing was written.
+
+    `facts` stays None for a request too malformed to have any; `route_name` is that of the rules that held, or "own".
+    """
+
+    __slots__ = (
+        "_now",
+        "_upstream_began",
+        "began",
+        "facts",
+        "peer",
+        "reason",
+        "record",
+        "request_id",
+        "route_name",
+        "sent_bytes",
+        "status",
+        "upstream_s",
+    )
+
+    def __init__(self, request: ClientRequest) -> None:
+        self._now = request.client.server.now
+        self.began = self._now()
+        self.peer = request.client.peer
+        self.facts: RequestFacts | None = None
+        self.reason = Reason.INTERNAL_ERROR
+        self.record: SessionRecord | None = None
+        self.request_id = ""
+        self.route_name = ""
+        self.status = 0
+        self.sent_bytes = 0
+        self.upstream_s: float | None = None
+        self._upstream_began = 0.0
+
+    @property
+    def seconds(self) -> float:
+        return self._now() - self.began
+
+    def upstream_began(self) -> None:
+        self._upstream_began = self._now()
+
+    def took(self, status: int, sent_bytes: int, cut_for: Reason | None) -> None:
+        """This is what was written; a stream that was cut says why."""
+        self.status = status
+        self.sent_bytes = sent_bytes
+        if self._upstream_began:
+            self.upstream_s = self._now() - self._upstream_began
+        if cut_for is not None:
+            self.reason = cut_for
+
+
+class Recorder(Protocol):
+    """Who counts and logs.  Must not raise, and must not wait."""
+
+    def exchanged(self, what: Exchanged) -> None:
+        """A request is over."""
+        ...
+
+    def refused(self, peer: str, status: int, reason: Reason) -> None:
+        """A connection was refused before there was a request."""
+        ...
