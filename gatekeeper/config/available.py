@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from gatekeeper.config.addresses import named_upstreams
-from gatekeeper.config.schema import Admin, Assertion, Limits, Log, Settings, Timeouts
+from gatekeeper.config.schema import Assertion, Limits, Settings, Timeouts
 
 _DEFAULTS: dict[str, Any] = {
     "tls": None,
@@ -38,10 +38,7 @@ _DEFAULTS: dict[str, Any] = {
     "timeouts.body_idle": Timeouts().body_idle,
     "timeouts.drain": Timeouts().drain,
     "timeouts.drain_delay": Timeouts().drain_delay,
-    "admin.listen": Admin().listen,
     "admin.token": None,
-    "log.format": Log().format,
-    "log.file": None,
 }
 
 

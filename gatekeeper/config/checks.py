@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from gatekeeper.config.addresses import (
     exact_origin,
+    is_same_listener,
     is_same_place,
     named_upstreams,
     parse_listen,
@@ -33,6 +34,8 @@ _ZERO = "this must be longer than nothing"
 def findings(settings: Settings) -> Iterator[Finding]:
     """Everything that is wrong with settings whose types are right."""
     yield from _check_addresses(settings)
+    yield from _check_admin(settings)
+    yield from _check_log(settings)
     yield from _check_store(settings)
     yield from check_secrets(settings)
     yield from _check_public_url(settings)
@@ -57,6 +60,23 @@ def _check_addresses(settings: Settings) -> Iterator[Finding]:
     for name in settings.upstreams:
         if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
             yield f"upstreams.{name}", "a name is made of letters, digits, - and _"
+
+
+def _check_admin(settings: Settings) -> Iterator[Finding]:
+    text = settings.admin.listen
+    if text is None or re.fullmatch(r"unix:[^\x00]+", text):
+        return
+    own, public = parse_listen(text), parse_listen(settings.listen)
+    if own is None:
+        yield "admin.listen", "expected host:port, like 127.0.0.1:9091, or unix:/path; null turns it off"
+    elif public is not None and is_same_listener(own, public):
+        yield "admin.listen", "this is the address of `listen`: the admin listener needs one of its own"
+
+
+def _check_log(settings: Settings) -> Iterator[Finding]:
+    file = settings.log.file
+    if file is not None and (not file or "\0" in file):
+        yield "log.file", "expected the name of a file; leave it out for standard error"
 
 
 def _check_store(settings: Settings) -> Iterator[Finding]:

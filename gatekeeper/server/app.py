@@ -11,15 +11,19 @@ from msgspec.structs import asdict
 
 from gatekeeper.config.schema import Settings, Upstream
 from gatekeeper.config.snapshot import compile_settings
-from gatekeeper.core.errors import GatekeeperError, StoreError
+from gatekeeper.core.errors import ListenError, StoreError
+from gatekeeper.server.admin import Health, serve_admin
 from gatekeeper.server.connection import LINGER_S, MAX_FIELDS, MAX_TARGET_BYTES, GateServer, require_c_parser
 from gatekeeper.server.gate import Gate, Runtime
 from gatekeeper.server.pages import PageSettings
 from gatekeeper.server.portal import Portal
 from gatekeeper.server.proxy import Proxy
+from gatekeeper.server.reporting import observe, open_telemetry
 from gatekeeper.server.upstream import UpstreamAddress, UpstreamPool
 from gatekeeper.stores import open_store
 from gatekeeper.stores.cache import SessionCache
+from gatekeeper.telemetry.log import Log
+from gatekeeper.telemetry.telemetry import Telemetry
 
 logger = logging.getLogger("gatekeeper")
 
@@ -31,24 +35,26 @@ NEGATIVE_ENTRIES = 10_000
 DRAIN_S = 10.0
 
 
-class ListenError(GatekeeperError):
-    """The listener's address cannot be had."""
-
-
 class Served:
-    """A gate that serves; `addresses` are its URLs."""
+    """A gate that serves; `addresses` are its URLs, `admin_address` that of its admin listener, if it has one.
 
-    def __init__(self, gate: Gate, addresses: list[str]) -> None:
+    `health.draining` is set by whoever begins to end it.
+    """
+
+    def __init__(self, gate: Gate, addresses: list[str], health: Health, admin_address: str | None) -> None:
         self.gate = gate
+        self.telemetry = gate.telemetry
         self.addresses = addresses
+        self.health = health
+        self.admin_address = admin_address
 
 
 @asynccontextmanager
-async def open_gate(settings: Settings) -> AsyncGenerator[Gate]:
+async def open_gate(settings: Settings, telemetry: Telemetry | None = None) -> AsyncGenerator[Gate]:
     """A gate without a listener, closed with the block."""
     runtime = _build_runtime(settings, asyncio.get_running_loop())
     try:
-        yield Gate(runtime, _page_settings(settings, runtime), now_ms)
+        yield Gate(runtime, _page_settings(settings, runtime), now_ms, telemetry)
     finally:
         for pool in runtime.upstreams.values():
             pool.close()
@@ -56,15 +62,19 @@ async def open_gate(settings: Settings) -> AsyncGenerator[Gate]:
 
 
 @asynccontextmanager
-async def serve(settings: Settings) -> AsyncGenerator[Served]:
-    """Serve until the block ends; then finish the requests in flight and close everything.
+async def serve(settings: Settings, log: Log | None = None) -> AsyncGenerator[Served]:
+    """Serve until the block ends; then finish the requests in flight and close everything, the telemetry last.
 
-    The store may be missing: it is tried and logged, and requests that need it get 503 until it is there.  Raises
-    ListenError.
+    Lines go to `log`, or without it to one that is opened as configured.  The store may be missing: it is tried and
+    logged, and requests that need it get 503 until it is there.  Raises ListenError and LogFileError.
     """
     require_c_parser()
     loop = asyncio.get_running_loop()
-    async with open_gate(settings) as gate:
+    async with (
+        open_telemetry(settings, log) as telemetry,
+        open_gate(settings, telemetry) as gate,
+        serve_admin(settings.admin.listen, gate, Health(gate)) as admin,
+    ):
         server = GateServer(
             Proxy(gate, Portal(gate)),
             handler_cancellation=True,
@@ -83,8 +93,14 @@ async def serve(settings: Settings) -> AsyncGenerator[Served]:
             raise ListenError(f"cannot listen on {settings.listen}: {exc.strerror or exc}") from exc
         try:
             await _check_store(gate.runtime)
-            yield Served(gate, [_url_of(socket.getsockname()) for socket in listener.sockets])
+            addresses = [_url_of(socket.getsockname()) for socket in listener.sockets]
+            observe(telemetry, gate, server)
+            admin.health.started = True
+            telemetry.audit("started", listen=addresses, admin=admin.address)
+            yield Served(gate, addresses, admin.health, admin.address)
         finally:
+            admin.health.draining = True
+            telemetry.audit("drain_started")
             listener.close()
             server.pre_shutdown()
             await server.shutdown(DRAIN_S)
