@@ -38,14 +38,17 @@ _SHUTDOWN_S = 1.0
 class Health:
     """Whether requests should be sent here.  `draining` is set when the gate begins to end, `started` once it serves.
 
-    `clock` gives monotonic seconds.
+    `clock` gives monotonic seconds; the store has `timeout_s` to answer.
     """
 
-    def __init__(self, gate: Gate, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, gate: Gate, *, clock: Callable[[], float] = time.monotonic, timeout_s: float = CHECK_TIMEOUT_S
+    ) -> None:
         self.started = False
         self.draining = False
         self._gate = gate
         self._clock = clock
+        self._timeout_s = timeout_s
         self._checking = asyncio.Lock()
         self._found: list[str] = []
         self._found_until = float("-inf")
@@ -56,7 +59,7 @@ class Health:
             return ["draining"]
         if not self.started:
             return ["starting"]
-        async with self._checking:  # held for CHECK_TIMEOUT_S at most; who waits gets the same answer
+        async with self._checking:  # held for `timeout_s` at most; who waits gets the same answer
             if self._clock() >= self._found_until:
                 self._found = await self._check_store()
                 self._found_until = self._clock() + CHECK_AGE_S
@@ -64,12 +67,12 @@ class Health:
 
     async def _check_store(self) -> list[str]:
         try:
-            async with asyncio.timeout(CHECK_TIMEOUT_S):
+            async with asyncio.timeout(self._timeout_s):
                 await self._gate.runtime.sessions.check()
         except StoreError as error:
             return [f"session store: {error}"]
         except TimeoutError:
-            return [f"session store: no answer within {CHECK_TIMEOUT_S:g} s"]
+            return [f"session store: no answer within {self._timeout_s:g} s"]
         return []
 
 

@@ -16,11 +16,14 @@ from typing import Any, cast
 import msgspec
 
 from gatekeeper.core.model import Reason, RequestFacts, SessionRecord
-from gatekeeper.telemetry.escaping import cut, escape
+from gatekeeper.telemetry.escaping import ELLIPSIS, cut, escape
 from gatekeeper.telemetry.redaction import REDACTED, Redactor
 
-MAX_PATH = 2048
+MAX_PATH = 1024
 MAX_QUERY = 1024
+MAX_PARAMETERS = 30
+"""A client's path and query are cut before anything is looked for in them: to look costs time for each character."""
+
 MAX_MESSAGE = 16_384
 MAX_TRACE = 65_536
 
@@ -129,7 +132,7 @@ class Lines:
             query,
             status,
             reason,
-            rule if rule.isascii() and rule.isprintable() else escape(rule),
+            escape(rule),
             session,
             user,
             int(seconds * _MICRO) / _MICRO,  # a third of the time that `round` takes
@@ -155,10 +158,12 @@ class Lines:
         return f"{color}{text}{_RESET}" if self._colors and color else text
 
     def _safe_path(self, path: str) -> str:
-        return _remember(self._paths, path, self.safe(path, MAX_PATH))
+        return _remember(self._paths, path, self.safe(_cut_at("/", path, MAX_PATH)))
 
     def _safe_query(self, query: str) -> str:
-        return _remember(self._queries, query, cut(escape(self.redactor.redact_query(query)), MAX_QUERY))
+        """The query, cut between parameters first: a part of a credential cannot be told from other text."""
+        short = _cut_at("&", query, MAX_QUERY, MAX_PARAMETERS)
+        return _remember(self._queries, query, escape(self.redactor.redact_query(short)))
 
     def _safe_field(self, name: str, value: Any) -> Any:
         if name.lower() in _NAMES_OF_SECRETS:
@@ -210,6 +215,14 @@ def _message_of(record: logging.LogRecord) -> str:
         return record.getMessage()
     except (TypeError, ValueError, LookupError, AttributeError, RuntimeError):
         return f"{record.msg} (its arguments do not fit)"
+
+
+def _cut_at(mark: str, text: str, limit: int, parts: int | None = None) -> str:
+    """The text up to the last `mark` among the first `limit` characters, and up to that many parts, if it is longer."""
+    if len(text) <= limit and (parts is None or text.count(mark) < parts):
+        return text
+    kept = text[:limit].split(mark) if len(text) <= limit else text[:limit].split(mark)[:-1]
+    return mark.join([*kept[:parts], ELLIPSIS])
 
 
 def _remember(memo: dict[str, str], text: str, safe: str) -> str:

@@ -20,7 +20,6 @@ Every pattern here takes time linear in the text, which may be a client's.
 import json
 import re
 from collections.abc import Iterable
-from urllib.parse import unquote
 
 REDACTED = "[redacted]"
 HIDDEN = "***"
@@ -31,6 +30,8 @@ MIN_SECRET_CHARS = 4
 
 _MAX_DECODINGS = 4
 _MAC_CHARS = 43
+_ODD_PAIRS = 8
+_SHORTEST_CREDENTIAL = len("session_data=")
 _MEMO_LIMIT = 1024
 _MEMO_LENGTH = 64
 
@@ -45,7 +46,9 @@ _BEARER = re.compile(r"(?i)\b(bearer\s+)[^\s\"',;]{6,}")
 _COOKIE_VALUE = r"""((?:=|%3[Dd]|["']\s*[:,]\s*b?(?=["']))\s*)(?:"[^"\r\n]*"?|'[^'\r\n]*'?|[^;\s]*)"""
 _COOKIE_NAMES = ("session_token", "session_data", "dont_remember")
 _PARAMETER = re.compile(r"([?&;#])([^?&;=\s\"'<>]*)=([^?&;\s\"'<>]*)")
-_PAIR = re.compile(r"[^&;]+")
+_NAME_OF_PARAMETER = re.compile(r"[A-Za-z0-9_.\[\]-]{1,40}")
+_ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
+_NAME = re.compile(r"([^?&;=]+)=")
 _SUSPECT = re.compile(r"""[%=:"';?&\r\n]|eyJ|(?i:bearer)""")
 """Without one of these, only a signature can be found in a text."""
 
@@ -83,25 +86,26 @@ class Redactor:
         return _PIECE.sub(self._without_credentials, text)
 
     def redact_query(self, query: str) -> str:
-        """A request's query, values of telling names hidden, and otherwise as `redact` leaves it."""
-        if all(map(self._is_plain_pair, query.split("&"))) and not any(map(query.__contains__, self._secrets)):
-            return query
-        return self.redact(_PAIR.sub(self._without_pair_value, query))
+        """A request's query, values of telling names hidden, and otherwise as `redact` leaves it.
+
+        Of odd values only the first few are looked into, since that takes time; the others are hidden.
+        """
+        parts = query.split("&")
+        odd = [index for index, pair in enumerate(parts) if not self._is_plain_pair(pair)]
+        for number, index in enumerate(odd):
+            name, _, value = parts[index].partition("=")
+            hides = number >= _ODD_PAIRS or self._is_telling(name) or self._holds_pairs(value)
+            parts[index] = f"{_safe_name(name)}={HIDDEN}" if hides else self.redact(parts[index])
+        safe = "&".join(parts)
+        return self.redact(safe) if self._holds_secret(safe) else safe
 
     def _is_plain_pair(self, pair: str) -> bool:
-        """Whether nothing in it is to be hidden; a quick answer for what most queries are made of."""
+        """Whether nothing in this parameter is to be hidden; quick, for what most queries are made of."""
         name, _, value = pair.partition("=")
-        if "%" in value:
-            value = _decoded(value)
-            if any(map(value.__contains__, self._secrets)):
-                return False
-        return not self._is_telling(name) and _is_plain(name) and _is_plain(value)
-
-    def _without_pair_value(self, match: re.Match[str]) -> str:
-        name, equals, value = match[0].partition("=")
-        if not equals:
-            return match[0]
-        return f"{name}={HIDDEN}" if self._is_telling(name) or self._holds_pairs(value) else match[0]
+        if value and self._is_telling(name):
+            return False
+        decoded = _decoded(value)
+        return _is_plain(decoded) and _is_plain(name) and (decoded is value or not self._holds_secret(decoded))
 
     def _without_value(self, match: re.Match[str]) -> str:
         mark, name, value = match.groups()
@@ -123,9 +127,7 @@ class Redactor:
         """Whether this is an escaped URL or form with a telling parameter of its own."""
         if "%" not in value:
             return False
-        decoded = _decoded(value)
-        pairs = re.findall(r"([^?&;=]*)=", decoded)
-        return any(self._is_telling(name) for name in pairs)
+        return any(map(self._is_telling, _NAME.findall(_decoded(value))))
 
     def _without_credentials(self, match: re.Match[str]) -> str:
         """A piece of text between blanks and punctuation, without signed values; nothing of it if they are escaped."""
@@ -137,17 +139,22 @@ class Redactor:
             piece = REDACTED + piece[end:]
         if "%" in piece:
             decoded = _decoded(piece)
-            if decoded != piece and self._is_telling_text(decoded):
+            if self._holds_secret(decoded) or (len(decoded) >= _SHORTEST_CREDENTIAL and self._is_credential(decoded)):
                 return REDACTED
         return piece
 
-    def _is_telling_text(self, text: str) -> bool:
-        return (
-            any(secret in text for secret in self._secrets)
-            or _SIGNATURE.search(text) is not None
-            or _JSON_IN_BASE64.search(text) is not None
-            or self._cookie.search(text) is not None
-        )
+    def _holds_secret(self, decoded: str) -> bool:
+        """Whether a secret stands in this text."""
+        return any(map(decoded.__contains__, self._secrets))
+
+    def _is_credential(self, decoded: str) -> bool:
+        patterns = (_SIGNATURE, _JSON_IN_BASE64, self._cookie)
+        return any(pattern.search(decoded) is not None for pattern in patterns)
+
+
+def _safe_name(name: str) -> str:
+    """The name of a parameter, or what stands for one that is no plain word."""
+    return name if _NAME_OF_PARAMETER.fullmatch(name) else HIDDEN
 
 
 def _is_plain(text: str) -> bool:
@@ -161,18 +168,24 @@ def _spellings(secrets: Iterable[str]) -> tuple[str, ...]:
     """
     found: set[str] = set()
     for secret in secrets:
+        as_json = (json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1])
         as_latin_1 = secret.encode("utf-8", "surrogatepass").decode("latin-1")
-        written = (secret, as_latin_1, repr(secret)[1:-1], ascii(secret)[1:-1], json.dumps(secret)[1:-1])
+        in_form = (secret.replace(" ", "+"), as_latin_1.replace(" ", "+"))
+        written = (secret, as_latin_1, *in_form, repr(secret)[1:-1], ascii(secret)[1:-1], *as_json)
         found.update(text for text in written if len(text) >= MIN_SECRET_CHARS)
     return tuple(sorted(found, key=lambda text: (-len(text), text)))
 
 
+def _character(escape: re.Match[str]) -> str:
+    return chr(int(escape[1], 16))
+
+
 def _decoded(text: str) -> str:
-    """The text with its percent-escapes decoded, again and again while there are any (a few times at most)."""
+    """The text with its percent-escapes decoded (to latin-1), again and again while there are any (a few times at most)."""
     for _ in range(_MAX_DECODINGS):
         if "%" not in text:
             break
-        text, before = unquote(text, "latin-1"), text
+        text, before = _ESCAPE.sub(_character, text), text
         if text == before:
             break
     return text

@@ -76,13 +76,18 @@ class Sink:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="gatekeeper-log", daemon=True)
                 self._thread.start()
-            self._changed.notify()
+            self._changed.notify_all()
+
+    def flush(self, timeout_s: float = CLOSE_S) -> bool:
+        """Wait until nothing is waiting to be written; whether that came within the time given."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._waiting_bytes, timeout_s)
 
     def close(self, timeout_s: float = CLOSE_S) -> None:
         """Write what is waiting, within the time given, and take no more."""
         with self._changed:
             self._closing = True
-            self._changed.notify()
+            self._changed.notify_all()
         if self._thread is not None:
             self._thread.join(timeout_s)
         if self._path is not None and (self._thread is None or not self._thread.is_alive()):
@@ -105,6 +110,7 @@ class Sink:
                 if not written:
                     self.failures += 1
                     self.dropped_lines += lines
+                self._changed.notify_all()
 
     def _write(self, data: bytes) -> bool:
         """Whether it was written.  A line that was cut off by an error is ended before the next one."""
