@@ -181,3 +181,38 @@ def test_run_on_a_taken_port_says_so(config: Path) -> None:
     assert second.returncode == 1
     assert "cannot listen on" in second.stderr
     assert "Traceback" not in second.stderr
+
+
+def test_run_writes_its_log_to_the_file(config: Path) -> None:
+    config.write_text(FINE + "log: {file: gate.log, format: human}\n")
+    log = config.with_name("gate.log")
+    command = [sys.executable, "-m", "gatekeeper", "run", "-c", str(config)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 20
+        while "listening on" not in (log.read_text() if log.exists() else "") and time.monotonic() < deadline:
+            pass
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+    assert re.search(
+        r"^[0-9:.]+Z AUDIT +started listen=\['http://127\.0\.0\.1:[0-9]+'\]", log.read_text(), re.MULTILINE
+    )
+    assert re.search(r"^[0-9:.]+Z INFO +listening on http", log.read_text(), re.MULTILINE)
+    assert "drain_started" in log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("log: {file: none/gate.log}\n", "cannot write the log to .*none/gate.log (setting log.file): No such file"),
+        ("admin: {listen: 'unix:/dev/null/x'}\n", "cannot listen on unix:/dev/null/x (setting admin.listen): "),
+    ],
+)
+def test_run_says_what_it_cannot_have(config: Path, more: str, message: str) -> None:
+    config.write_text((FINE.replace("admin: {listen: null}\n", "") if "admin" in more else FINE) + more)
+    command = [sys.executable, "-m", "gatekeeper", "run", "-c", str(config)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == 1
+    assert re.search(message.replace("(", r"\(").replace(")", r"\)"), done.stderr)
+    assert "Traceback" not in done.stderr

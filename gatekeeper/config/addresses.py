@@ -83,7 +83,9 @@ def is_same_listener(one: tuple[str, int], other: tuple[str, int]) -> bool:
     if one[1] != other[1] or one[1] == 0:
         return False
     hosts = {host.strip("[]").lower() for host, _ in (one, other)}
-    return len(hosts) == 1 or bool(hosts & set(_ANY_ADDRESS)) or hosts <= {"localhost", "127.0.0.1", "::1"}
+    if "localhost" in hosts:
+        return hosts <= {"localhost", "127.0.0.1", "::1", *_ANY_ADDRESS}
+    return len(hosts) == 1 or (bool(hosts & set(_ANY_ADDRESS)) and len({":" in host for host in hosts}) == 1)
 
 
 def is_loopback_only(settings: Settings) -> bool:

@@ -75,7 +75,7 @@ def _check_admin(settings: Settings) -> Iterator[Finding]:
 
 def _check_log(settings: Settings) -> Iterator[Finding]:
     file = settings.log.file
-    if file is not None and (not file or "\0" in file):
+    if file is not None and "\0" in file:
         yield "log.file", "expected the name of a file; leave it out for standard error"
 
 

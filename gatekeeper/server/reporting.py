@@ -35,7 +35,7 @@ def open_configured_log(settings: Settings) -> Log:
         format=settings.log.format,
         file=settings.log.file,
         access=settings.log.access,
-        secrets=_secrets_of(settings),
+        secrets=secrets_of(settings),
         cookie_names=_cookie_names_of(settings),
     )
 
@@ -72,15 +72,7 @@ def observe(telemetry: Telemetry, gate: Gate, server: web.Server) -> None:
     )
 
 
-def _upstream_connections(gate: Gate) -> Mapping[tuple[str, ...], float]:
-    found: dict[tuple[str, ...], float] = {}
-    for name, pool in gate.runtime.upstreams.items():
-        found[name or "default", "idle"] = pool.idle
-        found[name or "default", "busy"] = pool.busy
-    return found
-
-
-def _secrets_of(settings: Settings) -> list[str]:
+def secrets_of(settings: Settings) -> list[str]:
     """Everything in the settings that must not stand in a log."""
     found = [secret.value for secret in settings.secrets]
     for url in (settings.store.url, settings.store.secondary, settings.accounts.smtp):
@@ -89,6 +81,14 @@ def _secrets_of(settings: Settings) -> list[str]:
             found += [password, unquote(password)]
     if settings.admin.token:
         found.append(settings.admin.token)
+    return found
+
+
+def _upstream_connections(gate: Gate) -> Mapping[tuple[str, ...], float]:
+    found: dict[tuple[str, ...], float] = {}
+    for name, pool in gate.runtime.upstreams.items():
+        found[name or "default", "idle"] = pool.idle
+        found[name or "default", "busy"] = pool.busy
     return found
 
 

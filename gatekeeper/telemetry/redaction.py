@@ -181,7 +181,7 @@ def _character(escape: re.Match[str]) -> str:
 
 
 def _decoded(text: str) -> str:
-    """The text with its percent-escapes decoded (to latin-1), again and again while there are any (a few times at most)."""
+    """The text with its percent-escapes decoded (to latin-1), a few times if they are escaped themselves."""
     for _ in range(_MAX_DECODINGS):
         if "%" not in text:
             break
