@@ -1,6 +1,7 @@
 """The commands as a person calls them."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -186,20 +187,21 @@ def test_run_on_a_taken_port_says_so(config: Path) -> None:
 def test_run_writes_its_log_to_the_file(config: Path) -> None:
     config.write_text(FINE + "log: {file: gate.log, format: human}\n")
     log = config.with_name("gate.log")
+    os.mkfifo(log)  # a file that can be waited for
     command = [sys.executable, "-m", "gatekeeper", "run", "-c", str(config)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 20
-        while "listening on" not in (log.read_text() if log.exists() else "") and time.monotonic() < deadline:
-            pass
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process, log.open() as reader:
+        text = ""
+        while "listening on" not in text:
+            text += reader.readline()
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
+        text += reader.read()
         assert process.stderr is not None
         assert process.stderr.read() == ""
-    assert re.search(
-        r"^[0-9:.]+Z AUDIT +started listen=\['http://127\.0\.0\.1:[0-9]+'\]", log.read_text(), re.MULTILINE
-    )
-    assert re.search(r"^[0-9:.]+Z INFO +listening on http", log.read_text(), re.MULTILINE)
-    assert "drain_started" in log.read_text()
+    began, listening, ended = text.splitlines()
+    assert re.match(r"[0-9:.]+Z AUDIT +started listen=\['http://127\.0\.0\.1:[0-9]+'\]", began)
+    assert re.match(r"[0-9:.]+Z INFO +listening on http", listening)
+    assert re.match(r"[0-9:.]+Z AUDIT +drain_started$", ended)
 
 
 @pytest.mark.parametrize(

@@ -214,7 +214,7 @@ def _message_of(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
     except (TypeError, ValueError, LookupError, AttributeError, RuntimeError):
-        return f"{record.msg} (its arguments do not fit)"
+        return f"{record.msg if isinstance(record.msg, str) else type(record.msg)} (its arguments do not fit)"
 
 
 def _cut_at(mark: str, text: str, limit: int, parts: int | None = None) -> str:

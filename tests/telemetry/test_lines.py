@@ -153,7 +153,13 @@ def test_arguments_that_do_not_fit_are_told_of(format: str) -> None:
         def __str__(self) -> str:
             raise RuntimeError("odd")
 
-    for broken in (log_record("%d", "x"), log_record("%s %s", "x"), log_record("%s", Odd()), log_record("%(a)s", {})):
+    for broken in (
+        log_record("%d", "x"),
+        log_record("%s %s", "x"),
+        log_record("%s", Odd()),
+        log_record(Odd()),
+        log_record("%(a)s", {}),
+    ):
         assert "do not fit" in written(format, lines(format).message(broken))
 
 
