@@ -27,6 +27,7 @@ upstream: http://127.0.0.1:{upstream}
 secret: {secret}
 store: sqlite:///{folder}/none.db
 protect: [/dashboard]
+admin: {{listen: null}}
 """
 
 

@@ -7,8 +7,9 @@ import os
 import signal
 import sys
 from collections.abc import Coroutine
+from contextlib import closing
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -16,6 +17,9 @@ from gatekeeper import __version__
 from gatekeeper.config.load import ConfigError, load_file
 from gatekeeper.config.schema import Settings
 from gatekeeper.core.errors import GatekeeperError
+
+if TYPE_CHECKING:
+    from gatekeeper.telemetry.log import Log
 
 _CONFIG = click.option(
     "-c",
@@ -38,9 +42,16 @@ def main() -> None:
 @_CONFIG
 def run(config: Path) -> None:
     """Serve: stand in front of the app and guard what the configuration protects."""
+    from gatekeeper.server.reporting import open_configured_log
+    from gatekeeper.telemetry.log import loggers_to
+
     settings = _load(config)
-    _set_up_logging(settings.log.level)
-    _run(_serve(settings))
+    try:
+        log = open_configured_log(settings)
+    except GatekeeperError as error:
+        _fail(str(error))
+    with closing(log), loggers_to(log, settings.log.level):
+        _run(_serve(settings, log))
 
 
 @main.command()
@@ -127,7 +138,7 @@ def _load(config: Path) -> Settings:
         _fail(f"{config} cannot be used; nothing was started")
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings, log: "Log") -> None:
     from gatekeeper.server.app import serve
 
     logger = logging.getLogger("gatekeeper")
@@ -135,7 +146,7 @@ async def _serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, signals.put_nowait, name)
-    async with serve(settings) as served:
+    async with serve(settings, log) as served:
         logger.info("listening on %s in front of %s", ", ".join(served.addresses), settings.upstream.url)
         received = await signals.get()
         delay_s = settings.timeouts.drain_delay if received is signal.SIGTERM else 0

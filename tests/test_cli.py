@@ -1,6 +1,7 @@
 """The commands as a person calls them."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -31,6 +32,7 @@ default: pubic
 """
 FINE = f"""\
 listen: 127.0.0.1:0
+admin: {{listen: null}}
 upstream: http://127.0.0.1:9
 secret: {SECRET}
 store: sqlite:///auth.db
@@ -55,6 +57,16 @@ def call(*arguments: str, stdin: str = "") -> tuple[int, str]:
     result = CliRunner().invoke(main, arguments, input=stdin)
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result.exit_code, result.output
+
+
+def address_of(process: subprocess.Popen[str]) -> str:
+    """Where a gate that was just started listens, as its log says."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        found = re.search(r"listening on (http://127\.0\.0\.1:\d+) ", json.loads(line).get("message", ""))
+        if found is not None:
+            return found[1]
+    raise AssertionError("it ended without listening")
 
 
 def test_check_lists_every_mistake_with_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,12 +163,9 @@ def test_run_with_a_bad_configuration_starts_nothing(tmp_path: Path) -> None:
 def test_run_serves_until_it_is_told_to_stop(config: Path) -> None:
     command = [sys.executable, "-m", "gatekeeper", "run", "-c", str(config)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        line = process.stderr.readline()
-        url = re.search(r"http://127\.0\.0\.1:\d+", line)
-        assert url is not None, line
+        url = address_of(process)
         with pytest.raises(urllib.error.HTTPError) as refused:
-            urllib.request.urlopen(f"{url[0]}/dashboard", timeout=20)  # noqa: S310 - loopback
+            urllib.request.urlopen(f"{url}/dashboard", timeout=20)  # noqa: S310 - loopback
         assert refused.value.code == 401
         refused.value.close()
         process.send_signal(signal.SIGTERM)
@@ -166,13 +175,47 @@ def test_run_serves_until_it_is_told_to_stop(config: Path) -> None:
 def test_run_on_a_taken_port_says_so(config: Path) -> None:
     command = [sys.executable, "-m", "gatekeeper", "run", "-c", str(config)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        port = re.search(r":(\d+) ", process.stderr.readline().partition("http://")[2])
-        assert port is not None
-        config.write_text(FINE.replace("127.0.0.1:0", f"127.0.0.1:{port[1]}"))
+        config.write_text(FINE.replace("127.0.0.1:0", address_of(process).removeprefix("http://")))
         second = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
         process.send_signal(signal.SIGTERM)
         process.wait(20)
     assert second.returncode == 1
     assert "cannot listen on" in second.stderr
     assert "Traceback" not in second.stderr
+
+
+def test_run_writes_its_log_to_the_file(config: Path) -> None:
+    config.write_text(FINE + "log: {file: gate.log, format: human}\ntimeouts: {drain_delay: 0s}\n")
+    log = config.with_name("gate.log")
+    os.mkfifo(log)  # a file that can be waited for
+    command = [sys.executable, "-m", "gatekeeper", "run", "-c", str(config)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process, log.open() as reader:
+        text = ""
+        while "listening on" not in text:
+            text += reader.readline()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        text += reader.read()
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+    began, listening, stopping, ended = text.splitlines()
+    assert "SIGTERM: finishing what is in flight" in stopping
+    assert re.match(r"[0-9:.]+Z AUDIT +started listen=\['http://127\.0\.0\.1:[0-9]+'\]", began)
+    assert re.match(r"[0-9:.]+Z INFO +listening on http", listening)
+    assert re.match(r"[0-9:.]+Z AUDIT +drain_started$", ended)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("log: {file: none/gate.log}\n", "cannot write the log to .*none/gate.log (setting log.file): No such file"),
+        ("admin: {listen: 'unix:/dev/null/x'}\n", "cannot listen on unix:/dev/null/x (setting admin.listen): "),
+    ],
+)
+def test_run_says_what_it_cannot_have(config: Path, more: str, message: str) -> None:
+    config.write_text((FINE.replace("admin: {listen: null}\n", "") if "admin" in more else FINE) + more)
+    command = [sys.executable, "-m", "gatekeeper", "run", "-c", str(config)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == 1
+    assert re.search(message.replace("(", r"\(").replace(")", r"\)"), done.stderr)
+    assert "Traceback" not in done.stderr

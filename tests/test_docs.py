@@ -1,5 +1,6 @@
 """The documentation keeps up: settings, reasons, commands, examples and links."""
 
+import json
 import re
 from pathlib import Path
 
@@ -12,8 +13,11 @@ from gatekeeper.config.load import load_text
 from gatekeeper.core.identity import identity_headers
 from gatekeeper.core.model import Reason
 from gatekeeper.explain import MEANINGS
+from gatekeeper.telemetry.exposition import Exposition
+from gatekeeper.telemetry.lines import AccessLine
 from scripts.settings_table import BEGIN, END, table
 from tests.core.records import authenticated
+from tests.server.gates import running_gate
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -30,6 +34,20 @@ def test_each_reason_is_documented_and_explained() -> None:
     rows = re.findall(r"^\| `([A-Z_]+)` \|", (DOCS / "reasons.md").read_text(), re.MULTILINE)
     assert rows == [reason.value for reason in Reason if reason.value in rows]
     assert set(rows) == {reason.value for reason in Reason} == {reason.value for reason in MEANINGS}
+
+
+async def test_each_metric_is_documented(tmp_path: Path) -> None:
+    async with running_gate("http://127.0.0.1:9", tmp_path / "auth.db") as gate:
+        names = Exposition(gate.served.telemetry).names()
+    rows = re.findall(r"^\| `((?:gatekeeper|process)_[a-z_]+)` \|", (DOCS / "metrics.md").read_text(), re.MULTILINE)
+    assert sorted(rows) == sorted(names)
+
+
+def test_each_field_of_an_access_line_is_documented() -> None:
+    page = (DOCS / "logs.md").read_text()
+    example = json.loads(re.search(r"^\{.*\}$", page, re.MULTILINE)[0])
+    assert tuple(example) == ("kind", *AccessLine.__struct_fields__)
+    assert [name for name in AccessLine.__struct_fields__ if f"`{name}`" not in page] == []
 
 
 def test_each_command_and_option_is_documented() -> None:

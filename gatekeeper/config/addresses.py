@@ -83,6 +83,16 @@ def is_same_place(listen: tuple[str, int], url: str) -> bool:
     return ours == theirs or (ours in here and theirs in here)
 
 
+def is_same_listener(one: tuple[str, int], other: tuple[str, int]) -> bool:
+    """Whether these two cannot be listened on at the same time.  Port 0 is any free one."""
+    if one[1] != other[1] or one[1] == 0:
+        return False
+    hosts = {host.strip("[]").lower() for host, _ in (one, other)}
+    if "localhost" in hosts:
+        return hosts <= {"localhost", "127.0.0.1", "::1", *_ANY_ADDRESS}
+    return len(hosts) == 1 or (bool(hosts & set(_ANY_ADDRESS)) and len({":" in host for host in hosts}) == 1)
+
+
 def is_loopback_only(settings: Settings) -> bool:
     """Whether listener, upstreams and public URL are all on this machine: then weak secrets do no harm."""
     listen = parse_listen(settings.listen)

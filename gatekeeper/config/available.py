@@ -7,7 +7,7 @@ so that nobody believes to have it; off, empty and the default are accepted.
 from collections.abc import Iterator
 from typing import Any
 
-from gatekeeper.config.schema import Admin, Assertion, Limits, Log, Settings
+from gatekeeper.config.schema import Assertion, Limits, Settings
 
 _DEFAULTS: dict[str, Any] = {
     "workers": 1,
@@ -30,10 +30,7 @@ _DEFAULTS: dict[str, Any] = {
     "identity.assertion.ttl": Assertion().ttl,
     "forward_auth.envoy_grpc": None,
     "limits.sign_in_attempts": Limits().sign_in_attempts,
-    "admin.listen": Admin().listen,
     "admin.token": None,
-    "log.format": Log().format,
-    "log.file": None,
 }
 
 

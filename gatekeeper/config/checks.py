@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from gatekeeper.config.addresses import (
     exact_origin,
+    is_same_listener,
     is_same_place,
     is_unix_socket,
     named_upstreams,
@@ -36,6 +37,8 @@ def findings(settings: Settings) -> Iterator[Finding]:
     """Everything that is wrong with settings whose types are right."""
     yield from _check_addresses(settings)
     yield from _check_tls(settings)
+    yield from _check_admin(settings)
+    yield from _check_log(settings)
     yield from _check_store(settings)
     yield from check_secrets(settings)
     yield from _check_public_url(settings)
@@ -78,6 +81,25 @@ def _check_tls(settings: Settings) -> Iterator[Finding]:
             upstream_context(upstream.tls)
         except TlsProblem as problem:
             yield f"{path}.tls.{problem.setting}", str(problem)
+
+
+def _check_admin(settings: Settings) -> Iterator[Finding]:
+    text = settings.admin.listen
+    if text is None or is_unix_socket(text):
+        if text is not None and text == settings.listen:
+            yield "admin.listen", "this is the address of `listen`: the admin listener needs one of its own"
+        return
+    own, public = parse_listen(text), parse_listen(settings.listen)
+    if own is None:
+        yield "admin.listen", "expected host:port, like 127.0.0.1:9091, or unix:/path; null turns it off"
+    elif public is not None and is_same_listener(own, public):
+        yield "admin.listen", "this is the address of `listen`: the admin listener needs one of its own"
+
+
+def _check_log(settings: Settings) -> Iterator[Finding]:
+    file = settings.log.file
+    if file is not None and "\0" in file:
+        yield "log.file", "expected the name of a file; leave it out for standard error"
 
 
 def _check_store(settings: Settings) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from gatekeeper.config.available import unavailable
 from gatekeeper.config.checks import findings
 from gatekeeper.config.decode import Decoder
 from gatekeeper.config.problems import ConfigError, Problem
-from gatekeeper.config.schema import Secret, Settings, Store, Upstream
+from gatekeeper.config.schema import Log, Secret, Settings, Store, Upstream
 from gatekeeper.config.secret_checks import HOW_TO_MAKE_ONE
 from gatekeeper.config.tree import Entry, MappingNode, Node, Place, Scalar, SequenceNode, TreeReader
 
@@ -50,7 +50,8 @@ def load_text(text: str, *, source: str, base_dir: Path, environ: Mapping[str, s
         problems += _findings(decoder, settings, source)
     if settings is None or problems:
         raise ConfigError([_as_written(problem, decoder.places) for problem in problems])
-    return msgspec.structs.replace(settings, store=_resolve_store(settings.store, base_dir))
+    store, log = _resolve_store(settings.store, base_dir), _resolve_log(settings.log, base_dir)
+    return msgspec.structs.replace(settings, store=store, log=log)
 
 
 _FALLBACKS = {
@@ -161,6 +162,11 @@ def _with_absolute_certificates(settings: Settings, base_dir: Path) -> Settings:
         upstream=resolved(settings.upstream),
         upstreams={name: resolved(upstream) for name, upstream in settings.upstreams.items()},
     )
+
+
+def _resolve_log(log: Log, base_dir: Path) -> Log:
+    """The log with the path of its file made absolute."""
+    return log if log.file is None else msgspec.structs.replace(log, file=str((base_dir / log.file).absolute()))
 
 
 def _resolve_store(store: Store, base_dir: Path) -> Store:

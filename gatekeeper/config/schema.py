@@ -205,7 +205,9 @@ class Timeouts(msgspec.Struct, frozen=True):
 
 
 class Admin(msgspec.Struct, frozen=True):
-    listen: Annotated[str | None, "Where /healthz, /readyz and /metrics are served; null is off."] = "127.0.0.1:9091"
+    listen: Annotated[
+        str | None, "Where /healthz, /readyz and /metrics are served: host:port or unix:/path; null is off."
+    ] = "127.0.0.1:9091"
     token: Annotated[str | None, "The token of the admin page."] = None
 
 
@@ -213,7 +215,7 @@ class Log(msgspec.Struct, frozen=True):
     format: Annotated[Literal["auto", "human", "json"], "auto: for people on a terminal, else JSON."] = "auto"
     access: Annotated[bool, "Whether each request is logged."] = True
     level: Annotated[Literal["debug", "info", "warning", "error"], "What is logged."] = "info"
-    file: Annotated[str | None, "Where the log goes; standard error without it."] = None
+    file: Annotated[str | None, "File that the log goes to, relative to this one; standard error without it."] = None
 
 
 class Settings(msgspec.Struct, frozen=True):

@@ -9,6 +9,10 @@ class GatekeeperError(Exception):
     """Root of every error that gatekeeper raises on purpose."""
 
 
+class ListenError(GatekeeperError):
+    """An address to listen on cannot be had."""
+
+
 class StoreError(GatekeeperError):
     """The session store answered with something that cannot be used."""
 

@@ -23,10 +23,12 @@ import msgspec
 from aiohttp import web
 
 from gatekeeper.config.load import load_file
+from gatekeeper.config.schema import Log
 from gatekeeper.core.cookies import Keys, sign_value
+from gatekeeper.core.errors import ListenError
 from gatekeeper.demo.app import SESSION_COOKIE, make_app
 from gatekeeper.demo.database import SESSION_AGE_S, Database
-from gatekeeper.server.app import ListenError, serve
+from gatekeeper.server.app import serve
 
 DEFAULT_PORT = 8080
 _PORTS_TRIED = 100
@@ -74,7 +76,9 @@ async def run_demo(
             config = folder / "gatekeeper.yaml"
             config.write_text(config_text(listen_host, port, upstream, secret, database.path), "utf-8")
             config.chmod(0o600)
-            async with serve(load_file(config, {})) as gate:
+            settings = load_file(config, {})
+            quiet = msgspec.structs.replace(settings, log=Log(access=False, file=os.devnull))
+            async with serve(quiet) as gate:
                 address = gate.addresses[0]
                 jar = folder / "ada.cookies"
                 _write_cookie_jar(jar, address, database, keys, now_ms)
@@ -100,6 +104,7 @@ public:
   - /dashboard/help
   - {{path: /, identity: optional}}
 log: {{access: false}}
+admin: {{listen: null}}
 """
 
 

@@ -1,4 +1,4 @@
-"""The running gate: one configuration's live objects, its listener, and their end."""
+"""The running gate: one configuration's live objects, its listeners, and their end."""
 
 import asyncio
 import logging
@@ -14,21 +14,24 @@ from gatekeeper.config.snapshot import compile_settings
 from gatekeeper.config.tls import listener_context, upstream_context
 from gatekeeper.core.errors import StoreError
 from gatekeeper.core.model import Reason, SessionRecord
+from gatekeeper.server.admin import Admin, Health, serve_admin
 from gatekeeper.server.connection import LINGER_S, MAX_FIELDS, MAX_TARGET_BYTES, GateServer, require_c_parser
 from gatekeeper.server.crowd import Crowd
 from gatekeeper.server.deadlines import Deadlines
 from gatekeeper.server.drain import drain
 from gatekeeper.server.gate import Gate, Runtime
 from gatekeeper.server.listeners import Listener, open_listener
-from gatekeeper.server.listeners import ListenError as ListenError
 from gatekeeper.server.pages import PageSettings
 from gatekeeper.server.portal import Portal
 from gatekeeper.server.proxy import Proxy
-from gatekeeper.server.record import Exchanged
+from gatekeeper.server.reporting import observe, open_telemetry
 from gatekeeper.server.streams import Streams
 from gatekeeper.server.upstream import UpstreamAddress, UpstreamPool
 from gatekeeper.stores import open_store
 from gatekeeper.stores.cache import SessionCache
+from gatekeeper.telemetry.lines import session_mark
+from gatekeeper.telemetry.log import Log
+from gatekeeper.telemetry.telemetry import Telemetry
 
 logger = logging.getLogger("gatekeeper")
 
@@ -40,26 +43,32 @@ NEGATIVE_ENTRIES = 10_000
 
 
 class Served:
-    """A gate that serves; `addresses` are its URLs."""
+    """A gate that serves; `addresses` are its URLs, `admin_address` that of its admin listener, if it has one."""
 
-    def __init__(self, gate: Gate, server: GateServer, streams: Streams, listener: Listener) -> None:
+    def __init__(self, gate: Gate, server: GateServer, streams: Streams, listener: Listener, admin: Admin) -> None:
         self.gate = gate
+        self.telemetry = gate.telemetry
         self.server = server
         self.streams = streams
         self.addresses = list(listener.addresses)
+        self.health = admin.health
+        self.admin_address = admin.address
         self._listener = listener
 
     async def stop(self, *, delay_s: float, limit_s: float) -> None:
         """Stop in order, so that no request is lost (see `drain`)."""
+        if not self.health.draining:
+            self.health.draining = True
+            self.telemetry.audit("drain_started")
         await drain(self._listener, self.server, self.streams, delay_s=delay_s, limit_s=limit_s)
 
 
 @asynccontextmanager
-async def open_gate(settings: Settings) -> AsyncGenerator[Gate]:
+async def open_gate(settings: Settings, telemetry: Telemetry | None = None) -> AsyncGenerator[Gate]:
     """A gate without a listener, closed with the block."""
     runtime = _build_runtime(settings, asyncio.get_running_loop())
     try:
-        yield Gate(runtime, _page_settings(settings, runtime), now_ms)
+        yield Gate(runtime, _page_settings(settings, runtime), now_ms, telemetry)
     finally:
         for pool in runtime.upstreams.values():
             pool.close()
@@ -67,21 +76,28 @@ async def open_gate(settings: Settings) -> AsyncGenerator[Gate]:
 
 
 @asynccontextmanager
-async def serve(settings: Settings) -> AsyncGenerator[Served]:
+async def serve(settings: Settings, log: Log | None = None) -> AsyncGenerator[Served]:
     """Serve until the block ends; then close everything at once: `Served.stop` before that finishes what is in flight.
 
-    The store may be missing: it is tried and logged, and requests that need it get 503 until it is there.  Raises
-    ListenError.
+    Lines go to `log`, or without it to one that is opened as configured.  The store may be missing: it is tried and
+    logged, and requests that need it get 503 until it is there.  Raises ListenError and LogFileError.
     """
     require_c_parser()
-    async with open_gate(settings) as gate:
-        streams = Streams(gate.runtime.sessions.get, now_ms, _on_cut)
-        server = _build_server(settings, gate, streams, Recording())
+    async with (
+        open_telemetry(settings, log) as telemetry,
+        open_gate(settings, telemetry) as gate,
+        serve_admin(settings.admin.listen, gate, Health(gate)) as admin,
+    ):
+        streams = Streams(gate.runtime.sessions.get, now_ms, _Auditor(telemetry).stream_was_cut)
+        server = _build_server(settings, gate, streams)
         tls = listener_context(settings.tls) if settings.tls is not None else None
         listener = await open_listener(settings.listen, server, tls)
-        served = Served(gate, server, streams, listener)
+        served = Served(gate, server, streams, listener, admin)
         try:
             await _check_store(gate.runtime)
+            observe(telemetry, gate, server, streams)
+            admin.health.started = True
+            telemetry.audit("started", listen=served.addresses, admin=admin.address)
             yield served
         finally:
             await served.stop(delay_s=0, limit_s=0)
@@ -89,31 +105,29 @@ async def serve(settings: Settings) -> AsyncGenerator[Served]:
             server.deadlines.close()
 
 
-class Recording:
-    """Counts and logs what happens to requests."""
+class _Auditor:
+    """Writes down what is rare and matters."""
 
-    def exchanged(self, what: Exchanged) -> None:
-        pass
+    def __init__(self, telemetry: Telemetry) -> None:
+        self._telemetry = telemetry
 
-    def refused(self, peer: str, status: int, reason: Reason) -> None:
-        pass
+    def stream_was_cut(self, record: SessionRecord) -> None:
+        mark = session_mark(record.session.token)
+        self._telemetry.audit("stream_cut", session=mark, user=record.user.id)
+
+    def was_refused(self, peer: str, status: int, reason: Reason) -> None:
+        """Something was refused before it was a request."""
+        self._telemetry.record(None, "", reason, None, status, "", 0.0, None, 0, peer)
 
 
-def _build_server(settings: Settings, gate: Gate, streams: Streams, recording: Recording) -> GateServer:
+def _build_server(settings: Settings, gate: Gate, streams: Streams) -> GateServer:
     timeouts, limits = settings.timeouts, settings.limits
-    proxy = Proxy(
-        gate,
-        Portal(gate),
-        streams,
-        recording,
-        scheme="http" if settings.tls is None else "https",
-        body_idle_s=timeouts.body_idle,
-    )
+    scheme = "http" if settings.tls is None else "https"
     return GateServer(
-        proxy,
+        Proxy(gate, Portal(gate), streams, scheme=scheme, body_idle_s=timeouts.body_idle),
         crowd=Crowd(limits.connections, limits.per_address, gate.runtime.snapshot.trusted),
         deadlines=Deadlines(asyncio.get_running_loop(), head_s=timeouts.headers, stall_s=timeouts.body_idle),
-        on_refused=recording.refused,
+        on_refused=_Auditor(gate.telemetry).was_refused,
         auto_decompress=False,
         keepalive_timeout=timeouts.keep_alive,
         lingering_time=LINGER_S,
@@ -121,10 +135,6 @@ def _build_server(settings: Settings, gate: Gate, streams: Streams, recording: R
         max_field_size=limits.header_bytes,
         max_headers=MAX_FIELDS,
     )
-
-
-def _on_cut(record: SessionRecord) -> None:
-    logger.info("the session of user %s ended: its streams were cut", record.user.id)
 
 
 def now_ms() -> int:

@@ -20,6 +20,7 @@ from gatekeeper.core.routing import match_route
 from gatekeeper.server.pages import PageSettings
 from gatekeeper.server.upstream import UpstreamPool
 from gatekeeper.stores.cache import ABSENT, SessionCache
+from gatekeeper.telemetry.telemetry import Telemetry
 
 logger = logging.getLogger("gatekeeper")
 
@@ -65,12 +66,22 @@ class Lookup(msgspec.Struct, frozen=True):
 
 
 class Gate:
-    """Admits requests.  `pages` is how refusals are shown; `clock` gives milliseconds since the epoch."""
+    """Admits requests.  `pages` is how refusals are shown; `clock` gives milliseconds since the epoch.
 
-    def __init__(self, runtime: Runtime, pages: PageSettings, clock: Callable[[], int]) -> None:
+    `telemetry` is told of what happens; one of its own, which only counts, where none is given.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        pages: PageSettings,
+        clock: Callable[[], int],
+        telemetry: Telemetry | None = None,
+    ) -> None:
         self.runtime = runtime
         self.pages = pages
         self.clock = clock
+        self.telemetry = telemetry or Telemetry()
         self._store_trouble: str | None = None
 
     def try_admit(self, facts: RequestFacts) -> Admission | Lookup:

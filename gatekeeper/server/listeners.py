@@ -5,19 +5,16 @@ import os
 import socket
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from ssl import SSLContext
 
-from gatekeeper.core.errors import GatekeeperError
+from gatekeeper.core.errors import ListenError
 
 BACKLOG = 1024
 UNIX = "unix:"
 _SOCKET_MODE = 0o660
 
 Factory = Callable[[], asyncio.Protocol]
-
-
-class ListenError(GatekeeperError):
-    """The listener's address cannot be had."""
 
 
 class Listener:
@@ -44,6 +41,10 @@ class Listener:
         waiting = [client for sock in self._sockets for client in _accepted(sock)]
         for server in self._servers:
             server.close()
+        for url in self.addresses:
+            if url.startswith(UNIX):
+                with suppress(OSError):
+                    os.unlink(url.removeprefix(UNIX))
         self._servers.clear()
         self._sockets.clear()
         for client in waiting:
@@ -54,9 +55,9 @@ class Listener:
 
 
 async def open_listener(
-    listen: str, factory: Factory, tls: SSLContext | None = None, *, setting: str = "listen"
+    listen: str, factory: Factory, tls: SSLContext | None = None, *, setting: str = "listen", hint: str = ""
 ) -> Listener:
-    """Listen at `host:port` or `unix:/path`.  Raises ListenError, which names the setting."""
+    """Listen at `host:port` or `unix:/path`.  Raises ListenError, which names the setting and ends with the hint."""
     listener = Listener(factory, tls)
     scheme = "http" if tls is None else "https"
     try:
@@ -68,7 +69,7 @@ async def open_listener(
             await listener.add(sock, _url_of(sock, scheme))
     except OSError as exc:
         await listener.close()
-        raise ListenError(f"cannot listen on {listen} (setting {setting}): {exc.strerror or exc}") from exc
+        raise ListenError(f"cannot listen on {listen} (setting {setting}): {exc.strerror or exc}{hint}") from exc
     return listener
 
 

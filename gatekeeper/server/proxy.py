@@ -25,7 +25,7 @@ from gatekeeper.server.facts import Parsed, read_request
 from gatekeeper.server.gate import Admission, Gate, Runtime
 from gatekeeper.server.pages import answer, error_answer
 from gatekeeper.server.portal import Portal, owns
-from gatekeeper.server.record import Exchanged, Recorder
+from gatekeeper.server.record import Exchanged
 from gatekeeper.server.relay import Relay
 from gatekeeper.server.streams import Streams
 from gatekeeper.server.tunnel import Tunnel
@@ -65,14 +65,12 @@ class Outbound(msgspec.Struct, frozen=True):
 class Proxy:
     """The request handler of the public listener."""
 
-    def __init__(
-        self, gate: Gate, portal: Portal, streams: Streams, recorder: Recorder, *, scheme: str, body_idle_s: float
-    ) -> None:
+    def __init__(self, gate: Gate, portal: Portal, streams: Streams, *, scheme: str, body_idle_s: float) -> None:
         self.gate = gate
         self.portal = portal
         self.pages = gate.pages
         self.streams = streams
-        self.recorder = recorder
+        self.telemetry = gate.telemetry
         self.scheme = scheme
         self.body_idle_s = body_idle_s
 
@@ -102,7 +100,7 @@ class Proxy:
                 return False
             return self._write(request, exchanged, 500, Reason.INTERNAL_ERROR)
         finally:
-            self.recorder.exchanged(exchanged)
+            exchanged.report(self.telemetry)
 
     async def _handle(self, request: ClientRequest, exchanged: Exchanged) -> bool:
         parsed = self._read(request)
@@ -249,6 +247,7 @@ class Proxy:
         finally:
             relay.detach()
             exchanged.took(relay.status, relay.sent_bytes, relay.cut_for)
+            exchanged.upstream_answered(relay.answered_at)
             if not relay.is_over or (feeder is not None and not feeder.done()):
                 connection.abort()
             if feeder is not None:

@@ -1,9 +1,8 @@
-"""What became of a request: filled in while it is served, handed to whoever counts and logs when it is over."""
-
-from typing import Protocol
+"""What became of a request: filled in while it is served, reported when it is over."""
 
 from gatekeeper.core.model import Reason, RequestFacts, SessionRecord
 from gatekeeper.server.connection import ClientRequest
+from gatekeeper.telemetry.telemetry import Telemetry
 
 
 class Exchanged:
@@ -41,30 +40,32 @@ class Exchanged:
         self.upstream_s: float | None = None
         self._upstream_began = 0.0
 
-    @property
-    def seconds(self) -> float:
-        return self._now() - self.began
-
     def upstream_began(self) -> None:
         self._upstream_began = self._now()
 
     def took(self, status: int, sent_bytes: int, cut_for: Reason | None) -> None:
-        """This is what was written; a stream that was cut says why."""
+        """This is what was written; an answer that was cut says why."""
         self.status = status
         self.sent_bytes = sent_bytes
-        if self._upstream_began:
-            self.upstream_s = self._now() - self._upstream_began
         if cut_for is not None:
             self.reason = cut_for
 
+    def upstream_answered(self, at: float) -> None:
+        """The upstream's answer began then; 0 for never."""
+        if at:
+            self.upstream_s = at - self._upstream_began
 
-class Recorder(Protocol):
-    """Who counts and logs.  Must not raise, and must not wait."""
-
-    def exchanged(self, what: Exchanged) -> None:
-        """A request is over."""
-        ...
-
-    def refused(self, peer: str, status: int, reason: Reason) -> None:
-        """A connection was refused before there was a request."""
-        ...
+    def report(self, telemetry: Telemetry) -> None:
+        """Tell those who count and log."""
+        telemetry.record(
+            self.facts,
+            self.route_name,
+            self.reason,
+            self.record,
+            self.status,
+            self.request_id,
+            self._now() - self.began,
+            self.upstream_s,
+            self.sent_bytes,
+            self.peer,
+        )

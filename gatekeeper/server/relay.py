@@ -24,6 +24,7 @@ class Relay:
     """
 
     __slots__ = (
+        "answered_at",
         "broken",
         "client",
         "cut_for",
@@ -65,6 +66,7 @@ class Relay:
         self.record = record
         self.done: asyncio.Future[bool] = upstream.pool.loop.create_future()
         self.status = 0
+        self.answered_at = 0.0
         self.sent_bytes = 0
         self.is_chunked = False
         self.is_stream = False
@@ -94,6 +96,7 @@ class Relay:
         self.is_chunked = has_open_end and not self.http_1_0
         self.keep_alive = self.keep_alive and not (has_open_end and self.http_1_0) and head.status != 101
         self.status = head.status
+        self.answered_at = self.upstream.pool.now()
         self.is_stream = fields.is_event_stream and has_open_end
         self.pending.append(
             client_head(

@@ -326,6 +326,16 @@ class UpstreamPool:
     def __repr__(self) -> str:
         return f"<UpstreamPool {self.address.name or 'default'}: {len(self._open)} open, {len(self._idle)} idle>"
 
+    @property
+    def idle(self) -> int:
+        """How many open connections nobody uses."""
+        return len(self._idle)
+
+    @property
+    def busy(self) -> int:
+        """How many connections are lent to an exchange."""
+        return len(self._open) - len(self._idle)
+
     def take_idle(self) -> UpstreamConnection | None:
         """An open connection that nobody uses, or None; never waits."""
         now = self.now()

@@ -34,10 +34,7 @@ ASKING = {
     "timeouts.body_idle": "5s",
     "timeouts.drain": "5s",
     "timeouts.drain_delay": "1s",
-    "admin.listen": "127.0.0.1:1",
     "admin.token": "x",
-    "log.format": "json",
-    "log.file": "x",
 }
 
 

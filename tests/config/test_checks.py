@@ -191,3 +191,41 @@ def test_a_secret_that_is_no_text() -> None:
 def test_a_rule_that_covers_sign_in_is_looked_for_beside_other_problems() -> None:
     found = problems_of(BASE + "protect: [/]\nlisten: x\nlog: {level: x}\n")
     assert [problem.path for problem in found] == ["protect[0].path", "listen", "log.level"]
+
+
+@pytest.mark.parametrize(
+    ("listen", "admin", "message"),
+    [
+        ("127.0.0.1:8080", "127.0.0.1:9091", None),
+        ("127.0.0.1:8080", "'[::1]:8080'", None),
+        ("0.0.0.0:8080", "'[::1]:8080'", None),
+        ("'[::]:8080'", "'[::1]:8080'", "needs one of its own"),
+        ("0.0.0.0:8080", "localhost:8080", "needs one of its own"),
+        ("192.0.2.1:8080", "localhost:8080", None),
+        ("127.0.0.1:8080", "127.0.0.2:8080", None),
+        ("127.0.0.1:8080", "127.0.0.1:8080", "needs one of its own"),
+        ("0.0.0.0:8080", "127.0.0.1:8080", "needs one of its own"),
+        ("192.0.2.1:8080", "0.0.0.0:8080", "needs one of its own"),
+        ("localhost:8080", "127.0.0.1:8080", "needs one of its own"),
+        ("127.0.0.1:0", "127.0.0.1:0", None),
+        ("127.0.0.1:8080", "unix:/run/admin.sock", None),
+        ("127.0.0.1:8080", "null", None),
+        ("127.0.0.1:8080", "'unix:'", "expected host:port"),
+        ("127.0.0.1:8080", "9091", "expected host:port"),
+        ("127.0.0.1:8080", "''", None),
+        ("127.0.0.1:8080", "host", "expected host:port"),
+    ],
+)
+def test_admin_listener(listen: str, admin: str, message: str | None) -> None:
+    text = BASE + f"listen: {listen}\nadmin: {{listen: {admin}}}\n"
+    if message is None:
+        load(text)
+    else:
+        (found,) = problems_of(text)
+        assert (found.path, found.line) == ("admin.listen", 5)
+        assert message in found.message
+
+
+def test_log_file_is_the_name_of_one() -> None:
+    (found,) = problems_of(BASE + 'log: {file: "a\\0b"}\n')
+    assert found.path == "log.file"

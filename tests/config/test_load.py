@@ -65,6 +65,10 @@ def test_rules_become_those_of_the_core() -> None:
     ("more", "path", "value"),
     [
         ("log: {level: '${LEVEL:-debug}'}", "log.level", "debug"),
+        ("log: {file: logs/gate.log}", "log.file", str(ROOT / "logs" / "gate.log")),
+        ("log: {file: /var/log/gate.log}", "log.file", "/var/log/gate.log"),
+        ("log: {format: json}", "log.format", "json"),
+        ("admin: {listen: null}", "admin.listen", None),
         ("log: {level: '${EMPTY:-error}'}", "log.level", "error"),
         ("limits: {body_bytes: 10MB}", "limits.body_bytes", 10_000_000),
         ("limits: {body_bytes: '${SIZE:-1KiB}'}", "limits.body_bytes", 1024),

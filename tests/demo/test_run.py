@@ -11,8 +11,8 @@ import aiohttp
 import pytest
 
 from gatekeeper.config.load import load_file
+from gatekeeper.core.errors import ListenError
 from gatekeeper.demo.run import Paint, config_text, find_free_port, guide, run_demo, wants_color
-from gatekeeper.server.app import ListenError
 
 PAGE = {"Accept": "text/html"}
 

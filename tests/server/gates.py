@@ -20,11 +20,15 @@ store: sqlite:///{database}
 protect: [/dashboard, /settings]
 """
 
+QUIET = {"admin": "{listen: null}", "log": "{access: false, file: /dev/null}"}
+"""What a gate of a test does without, unless the test says otherwise: many run at the same time."""
+
 
 class RunningGate:
     """Where a gate listens, and the gate itself."""
 
     def __init__(self, served: Served) -> None:
+        self.served = served
         self.url = served.addresses[0]
         self.port = int(self.url.rpartition(":")[2])
         self.gate: Gate = served.gate
@@ -42,6 +46,8 @@ async def running_gate(
     """A gate with the four-line configuration, or `text`, and further settings `more`."""
     base = text if text is not None else FOUR_LINES
     config = base.format(upstream=upstream, secret=SECRET, database=database) + more
+    for name, quiet in QUIET.items():
+        config += "" if f"\n{name}:" in config else f"{name}: {quiet}\n"
     settings = load_text(config, source="test.yaml", base_dir=database.parent, environ={})
     async with serve(settings) as served:
         yield RunningGate(served)

@@ -1,0 +1,98 @@
+"""What the gate reports, wired up: the log as configured, and the metrics that are read from its live objects."""
+
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+from urllib.parse import unquote, urlsplit
+
+from gatekeeper.config.schema import Settings
+from gatekeeper.config.snapshot import uses_secure_cookies
+from gatekeeper.core.cookies import cookie_names
+from gatekeeper.server.connection import GateServer
+from gatekeeper.server.gate import Gate
+from gatekeeper.server.streams import Streams
+from gatekeeper.stores.cache import SessionCache
+from gatekeeper.telemetry.log import Log, open_log
+from gatekeeper.telemetry.telemetry import Telemetry
+
+_CACHE_COUNTS: dict[str, tuple[str, Callable[[SessionCache], float]]] = {
+    "gatekeeper_session_cache_hits_total": ("Sessions found in memory.", lambda cache: cache.counters.hits),
+    "gatekeeper_session_cache_negative_hits_total": (
+        "Tokens known in memory to have no session.",
+        lambda cache: cache.counters.negative_hits,
+    ),
+    "gatekeeper_session_cache_misses_total": ("Sessions not found in memory.", lambda cache: cache.counters.misses),
+    "gatekeeper_session_cache_evictions_total": (
+        "Sessions that gave way to others in memory.",
+        lambda cache: cache.counters.evictions,
+    ),
+    "gatekeeper_store_reads_total": ("Reads of the session store.", lambda cache: cache.counters.reads),
+}
+
+
+def open_configured_log(settings: Settings) -> Log:
+    """The log of these settings, which holds none of their secrets.  Raises LogFileError."""
+    return open_log(
+        format=settings.log.format,
+        file=settings.log.file,
+        access=settings.log.access,
+        secrets=secrets_of(settings),
+        cookie_names=_cookie_names_of(settings),
+    )
+
+
+@asynccontextmanager
+async def open_telemetry(settings: Settings, log: Log | None = None) -> AsyncGenerator[Telemetry]:
+    """Telemetry that writes to `log`, or to one of its own; closed with the block.  Raises LogFileError."""
+    own = open_configured_log(settings) if log is None else log
+    telemetry = Telemetry(own)
+    try:
+        yield telemetry
+    finally:
+        telemetry.close()
+        if log is None:
+            own.close()
+
+
+def observe(telemetry: Telemetry, gate: Gate, server: GateServer, streams: Streams) -> None:
+    """Register the metrics that are read from the gate and its listener.  They follow when the runtime is replaced."""
+
+    def read_cache(read: Callable[[SessionCache], float]) -> Callable[[], float]:
+        return lambda: read(gate.runtime.sessions)
+
+    for name, (help, read) in _CACHE_COUNTS.items():
+        telemetry.count_of(name, help, read_cache(read))
+    telemetry.gauge("gatekeeper_cached_sessions", "Sessions in memory.", read_cache(lambda cache: cache.size))
+    telemetry.gauge("gatekeeper_client_connections", "Client connections open now.", lambda: server.crowd.count)
+    telemetry.gauge("gatekeeper_open_streams", "WebSockets and event streams open now.", lambda: streams.count)
+    telemetry.gauge(
+        "gatekeeper_upstream_connections",
+        "Connections to upstreams open now, by upstream and state.",
+        lambda: _upstream_connections(gate),
+        "upstream",
+        "state",
+    )
+
+
+def secrets_of(settings: Settings) -> list[str]:
+    """Everything in the settings that must not stand in a log."""
+    found = [secret.value for secret in settings.secrets]
+    for url in (settings.store.url, settings.store.secondary, settings.accounts.smtp):
+        password = urlsplit(url).password if url else None
+        if password:
+            found += [password, unquote(password)]
+    if settings.admin.token:
+        found.append(settings.admin.token)
+    return found
+
+
+def _upstream_connections(gate: Gate) -> Mapping[tuple[str, ...], float]:
+    found: dict[tuple[str, ...], float] = {}
+    for name, pool in gate.runtime.upstreams.items():
+        found[name or "default", "idle"] = pool.idle
+        found[name or "default", "busy"] = pool.busy
+    return found
+
+
+def _cookie_names_of(settings: Settings) -> tuple[str, ...]:
+    names = cookie_names(settings.session.cookie.prefix, secure=uses_secure_cookies(settings))
+    return (names.session_token, names.session_data, names.dont_remember)
