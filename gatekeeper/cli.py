@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+import msgspec
 
 from gatekeeper import __version__
 from gatekeeper.config.load import ConfigError, load_file
@@ -71,6 +72,25 @@ def check(config: Path, as_json: bool) -> None:
     click.secho(
         f"{config} is fine: {rules} rule{'s' if rules != 1 else ''} in front of {settings.upstream.url}", fg="green"
     )
+
+
+@main.command()
+@_CONFIG
+@click.option("--ready", is_flag=True, help="Ask whether it can serve, not only whether it lives.")
+@click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
+def health(config: Path, ready: bool, as_json: bool) -> None:
+    """Ask a running gate whether it is well, for the health checks of containers.
+
+    Asks the listener of `admin.listen`: exit status 0 when it says so within two seconds, else 1.
+    """
+    from gatekeeper.health import ask_gate  # what only this command needs
+
+    found = ask_gate(config, os.environ, ready=ready)
+    if as_json:
+        click.echo(msgspec.json.encode(found))
+    else:
+        click.echo(found.as_line("ready" if ready else "healthy"), err=not found.ok)
+    sys.exit(0 if found.ok else 1)
 
 
 @main.command()
