@@ -39,6 +39,7 @@ def main() -> None:
 @_CONFIG
 def run(config: Path) -> None:
     """Serve: stand in front of the app and guard what the configuration protects."""
+    signal.signal(signal.SIGTERM, _end_while_starting)
     settings = _load(config)
     _set_up_logging(settings.log.level)
     _run(_serve(settings))
@@ -136,6 +137,11 @@ def demo(host: str, port: int) -> None:
 
     _set_up_logging("error")
     _run(run_demo(host, port))
+
+
+def _end_while_starting(_number: int, _frame: object) -> NoReturn:
+    """SIGTERM before the server waits for it.  The kernel drops it where process 1 of a container has no handler."""
+    sys.exit(0)
 
 
 def _load(config: Path) -> Settings:
