@@ -33,4 +33,5 @@ has_overlay() {
 }
 DRIVER=vfs
 if has_overlay; then DRIVER=overlay; fi
+# shellcheck disable=SC2034 # for those who source this
 STORE=(--root "$IMAGES/store" --runroot "$IMAGES/run" --storage-driver "$DRIVER")
