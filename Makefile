@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
 SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: run install test check bench drills clean help lock
+.PHONY: run install test check bench drills image clean help lock
 
 run: install  ## Try it: the demo, a sample app behind the gate
 	@$(BIN)/gatekeeper demo
@@ -29,6 +29,9 @@ bench: $(VENV)/.dev  ## Measure: not here yet
 
 drills: $(VENV)/.dev  ## What needs real time: large bodies both ways, mutated attacks
 	@set -e; for drill in drills/*.py; do echo "== $$drill"; $(BIN)/python $$drill; done
+
+image:  ## Build the container image and try it
+	@bash scripts/image_test.sh
 
 clean:  ## Remove what was installed and built
 	rm -rf $(VENV) tests/real/node_modules build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*

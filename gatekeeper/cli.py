@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+import msgspec
 
 from gatekeeper import __version__
 from gatekeeper.config.load import ConfigError, load_file
@@ -42,6 +43,8 @@ def main() -> None:
 @_CONFIG
 def run(config: Path) -> None:
     """Serve: stand in front of the app and guard what the configuration protects."""
+    signal.signal(signal.SIGTERM, _end_while_starting)  # before anything that takes time is imported
+
     from gatekeeper.server.reporting import open_configured_log
     from gatekeeper.telemetry.log import loggers_to
 
@@ -82,6 +85,25 @@ def check(config: Path, as_json: bool) -> None:
     click.secho(
         f"{config} is fine: {rules} rule{'s' if rules != 1 else ''} in front of {settings.upstream.url}", fg="green"
     )
+
+
+@main.command()
+@_CONFIG
+@click.option("--ready", is_flag=True, help="Ask whether it can serve, not only whether it lives.")
+@click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
+def health(config: Path, ready: bool, as_json: bool) -> None:
+    """Ask a running gate whether it is well, for the health checks of containers.
+
+    Asks the listener of `admin.listen`: exit status 0 when it says so within two seconds, else 1.
+    """
+    from gatekeeper.health import ask_gate  # what only this command needs
+
+    found = ask_gate(config, os.environ, ready=ready)
+    if as_json:
+        click.echo(msgspec.json.encode(found))
+    else:
+        click.echo(found.as_line("ready" if ready else "healthy"), err=not found.ok)
+    sys.exit(0 if found.ok else 1)
 
 
 @main.command()
@@ -127,6 +149,11 @@ def demo(host: str, port: int) -> None:
 
     _set_up_logging("error")
     _run(run_demo(host, port))
+
+
+def _end_while_starting(_number: int, _frame: object) -> NoReturn:
+    """SIGTERM before the server waits for it.  The kernel drops it where process 1 of a container has no handler."""
+    sys.exit(0)
 
 
 def _load(config: Path) -> Settings:

@@ -36,6 +36,7 @@ RANKS = {
     "workers": 5,
     "demo": 6,
     "explain": 6,
+    "health": 6,
     "cli": 6,
     "__main__": 6,
 }
@@ -48,7 +49,7 @@ IO_LIBRARIES = {
     *("asyncio", "socket", "os", "time", "logging", "pathlib", "random", "secrets", "threading", "subprocess"),
     *("aiohttp", "sqlalchemy", "uvloop", "yaml", "io", "shutil", "tempfile"),
 }
-CONNECTING_MODULES = {"server/upstream.py", "server/mail.py"}
+CONNECTING_MODULES = {"server/upstream.py", "server/mail.py", "health.py"}
 BROAD_EXCEPT_ALLOWED = {"server/proxy.py", "workers.py"}
 
 

@@ -54,7 +54,11 @@ def config(tmp_path: Path) -> Path:
 
 
 def call(*arguments: str, stdin: str = "") -> tuple[int, str]:
-    result = CliRunner().invoke(main, arguments, input=stdin)
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        result = CliRunner().invoke(main, arguments, input=stdin)
+    finally:
+        signal.signal(signal.SIGTERM, handler)
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result.exit_code, result.output
 
@@ -168,6 +172,15 @@ def test_run_serves_until_it_is_told_to_stop(config: Path) -> None:
             urllib.request.urlopen(f"{url}/dashboard", timeout=20)  # noqa: S310 - loopback
         assert refused.value.code == 401
         refused.value.close()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+
+
+def test_run_may_be_told_to_stop_while_it_starts(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    os.mkfifo(path)
+    command = [sys.executable, "-m", "gatekeeper", "run", "-c", str(path)]
+    with subprocess.Popen(command) as process, path.open("w"):  # opens once the gate reads it, and holds it there
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
 
