@@ -33,6 +33,7 @@ _MAX_CHUNKS = 100
 _MAX_SIGNED_CHARS = 4096
 _MAC_CHARS = 44  # 32 bytes in base64: 43 characters and one "="
 _MAX_AGE_LIMIT_S = 34_560_000  # 400 days, as Better Auth and the browsers have it
+_MAX_VERIFIED = 4096
 _UNSAFE_IN_SET_COOKIE = re.compile("[^!-:<-~]")  # blanks, controls, ";", non-ASCII
 
 _DATA_KEY_SALT = b"better-auth-session"
@@ -60,7 +61,7 @@ class Keys:
     Raises ValueError for no secret or an empty one.  No representation shows a secret.
     """
 
-    __slots__ = ("_signer", "current", "data_keys", "find_key")
+    __slots__ = ("_signer", "current", "data_keys", "find_key", "verified")
 
     def __init__(self, secrets: Sequence[str]) -> None:
         if not secrets or not all(secrets):
@@ -71,6 +72,8 @@ class Keys:
         derived = [_derive_data_key(secret.encode()) for secret in secrets]
         self.data_keys = tuple((_thumbprint(key), key) for key in derived)
         """For each secret the id and the key of encrypted session_data cookies."""
+        self.verified: dict[str, VerifiedToken] = {}
+        """Raw cookie values that these secrets have signed, so that one that comes again and again costs no MAC."""
 
     def __repr__(self) -> str:
         return f"<Keys: {len(self._signer.secret_keys)}>"
@@ -166,13 +169,24 @@ def decode_value(raw: str) -> str:
 
 
 def verify_token(raw: str, keys: Keys) -> VerifiedToken | None:
-    """The session token of a raw cookie value, if any of the secrets signed it."""
+    """The session token of a raw cookie value, if any of the secrets signed it.
+
+    What was verified is remembered by the whole value: only who knows a right signature finds it there.
+    """
+    known = keys.verified.get(raw)
+    if known is not None:
+        return known
     signed = _split_signed(raw)
     if signed is None:
         return None
     value, message, mac = signed
     index = keys.find_key(message, mac)
-    return None if index is None else VerifiedToken(SessionToken(value), index)
+    if index is None:
+        return None
+    if len(keys.verified) >= _MAX_VERIFIED:
+        keys.verified.clear()
+    verified = keys.verified[raw] = VerifiedToken(SessionToken(value), index)
+    return verified
 
 
 def verify_value(raw: str, keys: Keys) -> str | None:

@@ -7,8 +7,9 @@ byte a second must not keep one busy.
 
 import asyncio
 from collections.abc import Callable
+from time import monotonic
 
-from aiohttp import StreamReader, web
+from aiohttp import EMPTY_PAYLOAD, StreamReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from gatekeeper.core.headers import Framing
@@ -38,7 +39,7 @@ class BodyTimeout(Exception):
 class RequestBody:
     """Reads one request's body.  `limit` is in bytes, or None; `idle_s` is how long it may pause, in seconds."""
 
-    __slots__ = ("_content", "_idle_s", "_limit", "_loop", "_since", "_total", "is_chunked", "is_whole")
+    __slots__ = ("_content", "_idle_s", "_limit", "_since", "_total", "is_chunked", "is_whole")
 
     def __init__(self, content: StreamReader, framing: Framing, *, limit: int | None, idle_s: float) -> None:
         self.is_chunked = framing == "chunked"
@@ -47,8 +48,7 @@ class RequestBody:
         self._limit = limit
         self._idle_s = idle_s
         self._total = 0
-        self._loop = asyncio.get_running_loop()
-        self._since = self._loop.time()
+        self._since = monotonic()
 
     async def begin(self, is_scarce: Callable[[], bool]) -> bytes:
         """The first pieces: the whole body, or at least EARLY_BYTES of it; less where the client pauses, unless
@@ -99,7 +99,11 @@ class RequestBody:
         self._total += len(data)
         if self._limit is not None and self._total > self._limit:
             raise BodyTooLarge
-        elapsed = self._loop.time() - self._since
+        elapsed = monotonic() - self._since
         if not self.is_whole and elapsed > self._idle_s and self._total < elapsed * MIN_BYTES_PER_S:
             raise BodyTimeout
         return data
+
+
+NO_BODY = RequestBody(EMPTY_PAYLOAD, "none", limit=None, idle_s=0)
+"""The body of every request that has none."""

@@ -19,7 +19,7 @@ from gatekeeper.core.identity import identity_lines
 from gatekeeper.core.model import Access, Allow, Deny, Reason, RequestFacts, Route
 from gatekeeper.core.websocket import accept_for
 from gatekeeper.server.answers import Answer, render_answer
-from gatekeeper.server.body import BadBody, BodyTimeout, BodyTooLarge, RequestBody
+from gatekeeper.server.body import NO_BODY, BadBody, BodyTimeout, BodyTooLarge, RequestBody
 from gatekeeper.server.connection import ClientRequest
 from gatekeeper.server.facts import Parsed, read_request
 from gatekeeper.server.gate import Admission, Gate, Runtime
@@ -73,6 +73,8 @@ class Proxy:
         self.telemetry = gate.telemetry
         self.scheme = scheme
         self.body_idle_s = body_idle_s
+        self._process_id = token_hex(4)
+        self._requests = 0
 
     async def __call__(self, request: ClientRequest) -> bool:
         """Answer one request; returns whether its connection may serve another.
@@ -107,7 +109,7 @@ class Proxy:
         if isinstance(parsed, Reason):
             return self._write(request, exchanged, _MALFORMED_STATUS.get(parsed, 400), parsed)
         facts = exchanged.facts = parsed.facts
-        exchanged.request_id = parsed.forwarding.request_id or token_hex(8)
+        exchanged.request_id = parsed.forwarding.request_id or self._new_request_id()
         if owns(facts.target):
             return await self._own(request, exchanged, parsed)
         runtime = self.gate.runtime
@@ -184,6 +186,8 @@ class Proxy:
             return self._write(request, exchanged, *_status_of(error))
 
     def _body_of(self, request: ClientRequest, parsed: Parsed) -> RequestBody:
+        if not parsed.facts.has_body:
+            return NO_BODY
         limit = self.gate.runtime.snapshot.body_bytes
         return RequestBody(request.content, parsed.head.framing, limit=limit, idle_s=self.body_idle_s)
 
@@ -278,6 +282,11 @@ class Proxy:
             self.streams.discard(tunnel)
             exchanged.took(101, exchanged.sent_bytes + tunnel.sent_bytes, tunnel.cut_for)
             connection.close()
+
+    def _new_request_id(self) -> str:
+        """16 hex digits that no other request of this process has, nor by chance one of another process."""
+        self._requests += 1
+        return f"{self._process_id}{self._requests & 0xFFFF_FFFF:08x}"
 
     # answers of our own
 

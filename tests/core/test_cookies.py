@@ -406,6 +406,26 @@ def test_long_values_are_refused_before_hashing(monkeypatch):
     assert cookies.verify_value(signed[1], KEYS) is None
 
 
+def test_what_was_verified_is_remembered_by_its_whole_value(monkeypatch):
+    keys, others = Keys(["s" * 32]), Keys(["o" * 32])
+    raw = cookies.sign_value("token", keys)
+    verified = cookies.verify_token(raw, keys)
+    assert verified == VerifiedToken(SessionToken("token"), 0)
+    monkeypatch.setattr(keys, "find_key", lambda message, mac: pytest.fail("a MAC was computed again"))
+    assert cookies.verify_token(raw, keys) is verified
+    assert cookies.verify_token(raw, others) is None
+    assert raw not in others.verified
+    for changed in (raw[:-1], raw + "x", "t0ken" + raw[5:]):
+        assert changed not in keys.verified
+
+
+def test_what_is_remembered_is_bounded():
+    keys = Keys(["s" * 32])
+    for number in range(4097):
+        assert cookies.verify_token(cookies.sign_value(f"t{number}", keys), keys) is not None
+        assert len(keys.verified) <= 4096
+
+
 def test_signing_a_lone_surrogate_raises():
     with pytest.raises(UnicodeEncodeError):
         cookies.sign_value("\ud800", KEYS)
