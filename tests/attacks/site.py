@@ -10,7 +10,7 @@ from tests.server.upstreams import Received, RecordingUpstream
 TOKEN, USER_ID = "SiteSiteSiteSiteSiteSiteSiteSi01", "site-user"
 SIGNED_IN = f"Cookie: {COOKIE}={cookie_value(TOKEN)}"
 LAST = b"GET /last HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
-PATIENCE_S = 20.0
+PATIENCE_S = 5.0
 
 
 class Conversation(asyncio.Protocol):
