@@ -10,6 +10,8 @@ Whatever was sent, in whatever company:
 """
 
 import asyncio
+import base64
+import hmac
 import logging
 import re
 import time
@@ -20,13 +22,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any, cast
+from urllib.parse import unquote
 
 from gatekeeper.core.model import Allow, RequestFacts
 from gatekeeper.server.gate import Admission
 from tests.attacks.grammar import UPSTREAM_MODES, make_request, seeds
 from tests.attacks.strict import Stream, is_under, plausible_paths, read_responses, request_trouble
 from tests.better_auth_db import add_session, add_user, create_database
-from tests.server.gates import RunningGate, cookie_value, running_gate
+from tests.server.gates import COOKIE, SECRET, RunningGate, cookie_value, running_gate
 from tests.server.upstreams import Received, RecordingUpstream, answer_as, read_body, recording_upstream
 
 PROTECTED = (b"/dashboard", b"/settings")
@@ -306,9 +309,21 @@ def _count_troubles(stream: Stream, case: Case, *, closed: bool) -> list[str]:
     return found
 
 
+def proves_session(header: str) -> bool:
+    """Whether the first session cookie of this header is the live token with its true signature, however spelled."""
+    pairs = [(name.strip(), value.strip()) for name, _, value in (part.partition("=") for part in header.split(";"))]
+    first = next((value for name, value in pairs if name == COOKIE), "")
+    token, _, signature = unquote(first[1:-1] if first.startswith('"') else first).rpartition(".")
+    try:
+        mac = base64.b64decode(signature, validate=True)
+    except ValueError:
+        return False
+    return token == TOKEN and mac == hmac.digest(SECRET.encode(), TOKEN.encode(), "sha256")
+
+
 def _identity_trouble(request: Received) -> str | None:
     ours = [(name, value) for name, value in request.headers if _fold(name).startswith(_NAMESPACES)]
-    proved = any(LIVE.decode() in value for name, value in request.headers if name.lower() == "cookie")
+    proved = any(proves_session(value) for name, value in request.headers if name.lower() == "cookie")
     is_protected = is_under(plausible_paths(request.target), PROTECTED)
     if ours == [("X-Auth-Status", "anonymous")]:
         return "reached a protected path without a session" if is_protected else None
