@@ -9,6 +9,16 @@ from tests.server.upstreams import Received, RecordingUpstream
 
 TOKEN, USER_ID = "SiteSiteSiteSiteSiteSiteSiteSi01", "site-user"
 SIGNED_IN = f"Cookie: {COOKIE}={cookie_value(TOKEN)}"
+STRONG = "kJ8vR2mQzX5tW9nB4hL7cF3yD6gP1sZa0uEi"
+"""A secret for gates that are not for loopback alone."""
+
+WITH_PUBLIC_URL = f"""\
+listen: 127.0.0.1:0
+upstream: {{upstream}}
+secret: {STRONG}
+store: sqlite:///{{database}}
+protect: [/dashboard]
+public_url: """
 LAST = b"GET /last HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
 PATIENCE_S = 5.0
 

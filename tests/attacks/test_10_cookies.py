@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.attacks.site import SIGNED_IN, TOKEN, USER_ID, Site
+from tests.attacks.site import STRONG, TOKEN, USER_ID, WITH_PUBLIC_URL, Site
 from tests.server.gates import COOKIE, cookie_value, running_gate
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -138,11 +138,16 @@ async def test_a_named_app_never_sees_a_session_cookie(site: Site, cookie: str) 
 
 
 async def test_behind_tls_only_the_prefixed_name_counts(site: Site) -> None:
-    more = "public_url: https://app.example.test\n"
-    async with running_gate(site.upstream.url, site.database, more) as gate:
+    good = f"{COOKIE}={cookie_value(TOKEN, STRONG)}"
+    text = WITH_PUBLIC_URL + "https://app.example.test\n"
+    async with running_gate(site.upstream.url, site.database, text=text) as gate:
         secure = Site(gate, site.upstream, site.other, site.database)
-        assert (await secure.ask("GET", "/dashboard", SIGNED_IN)).status == 401
-        assert (await secure.ask("GET", "/dashboard", f"Cookie: __secure-{GOOD}")).status == 401
-        assert (await secure.ask("GET", "/dashboard", f"Cookie: __Host-{GOOD}")).status == 401
-        assert (await secure.ask("GET", "/dashboard", f"Cookie: {COOKIE}=tossed; __Secure-{GOOD}")).status == 200
-        assert (await secure.ask("GET", "/dashboard", f"Cookie: __Secure-{COOKIE}=tossed; {GOOD}")).status == 401
+        for cookie, status in (
+            (f"__Secure-{good}", 200),
+            (good, 401),
+            (f"__secure-{good}", 401),
+            (f"__Host-{good}", 401),
+            (f"{COOKIE}=tossed; __Secure-{good}", 200),
+            (f"__Secure-{COOKIE}=tossed; {good}", 401),
+        ):
+            assert (await secure.ask("GET", "/dashboard", f"Cookie: {cookie}")).status == status
