@@ -58,7 +58,8 @@ def read_responses(data: bytes, *, may_be_head: bool = False) -> Stream:
     while data and stream.trouble is None:
         match = _RESPONSE.match(data)
         if match is None:
-            if b"\r\n\r\n" in data or not b"HTTP/1.1 ".startswith(data[:9]):
+            has_bare_lf = data.count(b"\n") != data.count(b"\r\n")
+            if has_bare_lf or b"\r\n\r\n" in data or not b"HTTP/1.1 ".startswith(data[:9]):
                 stream.trouble = f"no response: {data[:80]!r}"
             return stream
         if stream.answers and stream.answers[-1].closes:
