@@ -27,7 +27,7 @@ check: $(VENV)/.dev  ## Format, lint, types, and the core's coverage
 bench: $(VENV)/.dev  ## Measure: not here yet
 	@echo "There is no benchmark yet." && exit 1
 
-drills: $(VENV)/.dev  ## What needs real time: large bodies both ways, mutated attacks
+drills: $(VENV)/.dev  ## What needs real time: large bodies both ways, random attacks
 	@set -e; for drill in drills/*.py; do echo "== $$drill"; $(BIN)/python $$drill; done
 
 image:  ## Build the container image and try it

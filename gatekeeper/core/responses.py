@@ -125,8 +125,8 @@ class ResponseParser:
         while True:
             end = data.find(b"\r\n\r\n")
             if end < 0:
-                line_end = data.find(b"\n")
-                if len(data) > HEAD_LIMIT or (line_end >= 0 and data[line_end - 1 : line_end] != b"\r"):
+                has_bare_lf = data.count(b"\n") != data.count(b"\r\n")  # a head that ends in bare LFs has no other end
+                if len(data) > HEAD_LIMIT or has_bare_lf:
                     raise UpstreamProtocolError("the upstream's response head is too long or no HTTP/1")
                 return data
             head = self._parse_head(data[: end + 4])

@@ -152,6 +152,8 @@ def test_bad_fields(lines: bytes) -> None:
 
 def test_bare_lf_is_refused_before_the_head_ends() -> None:
     refused(b"HTTP/1.1 200 OK\nContent-Length: 0\n\n")
+    refused(b"HTTP/1.1 200 OK\r\nContent-Length: 0\n\n")
+    refused(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\n")
     refused(b"HTTP/1.1 200 OK\n")
     refused(b"\nHTTP/1.1 200 OK\r\n")
     refused(b"\r\n\r\n")
