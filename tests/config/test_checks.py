@@ -25,10 +25,10 @@ from tests.config.loading import BASE, GOOD_SECRET, ROOT, load, problems_of
         ("http://a\\b", "this is no URL"),
         ("http://bücher", "xn-- form"),
         ("http://0.0.0.0:8080", "the gate's own address"),
-        ("unix:/run/app.sock", "only http:// upstreams are available yet"),
+        ("unix:", "like unix:/run/app.sock"),
+        ("unix:app.sock", "like unix:/run/app.sock"),
         ("http://127.0.0.1:8080", "the gate's own address"),
         ("http://localhost:8080", "the gate's own address"),
-        ("https://host", "only http:// upstreams are available yet"),
     ],
 )
 def test_upstream_urls(url: str, message: str) -> None:
