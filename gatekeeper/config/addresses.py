@@ -39,6 +39,11 @@ def split_url(url: str) -> SplitResult | None:
     return parts
 
 
+def port_of(parts: SplitResult) -> int:
+    """The port of an http(s) URL, its scheme's own where it names none."""
+    return parts.port or (443 if parts.scheme == "https" else 80)
+
+
 def exact_origin(url: str) -> str | None:
     """The origin of an http(s) URL without user and password, as browsers send it; None for anything else."""
     parts = split_url(url)
@@ -73,7 +78,7 @@ def upstream_problem(upstream: Upstream) -> str | None:
 def is_same_place(listen: tuple[str, int], url: str) -> bool:
     """Whether requests to this URL would come back to our own listener."""
     parts = split_url(url)
-    if parts is None or (parts.port or 80) != listen[1]:
+    if parts is None or port_of(parts) != listen[1]:
         return False
     ours, theirs = listen[0].strip("[]").lower(), parts.hostname or ""
     if ours in _ANY_ADDRESS:

@@ -156,7 +156,8 @@ def _check_numbers(settings: Settings) -> Iterator[Finding]:
         if upstream.max_connections < 1:
             yield f"{path}.max_connections", "at least one connection is needed"
     for name in ("connections", "per_address"):
-        if (getattr(settings.limits, name) or 1) < 1:
+        limit = getattr(settings.limits, name)
+        if limit is not None and limit < 1:
             yield f"limits.{name}", "at least one connection is needed; null is no limit"
 
 

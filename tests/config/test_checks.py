@@ -25,10 +25,10 @@ from tests.config.loading import BASE, GOOD_SECRET, ROOT, load, problems_of
         ("http://a\\b", "this is no URL"),
         ("http://bücher", "xn-- form"),
         ("http://0.0.0.0:8080", "the gate's own address"),
-        ("unix:/run/app.sock", "only http:// upstreams are available yet"),
+        ("unix:", "like unix:/run/app.sock"),
+        ("unix:app.sock", "like unix:/run/app.sock"),
         ("http://127.0.0.1:8080", "the gate's own address"),
         ("http://localhost:8080", "the gate's own address"),
-        ("https://host", "only http:// upstreams are available yet"),
     ],
 )
 def test_upstream_urls(url: str, message: str) -> None:
@@ -45,6 +45,11 @@ def test_upstream_urls(url: str, message: str) -> None:
         ("localhost:3000", "http://0.0.0.0:3000", True),
         ("'[::]:3000'", "http://127.0.0.2:3000", True),
         ("app.test:80", "http://APP.test", True),
+        ("127.0.0.1:443", "https://localhost", True),
+        ("127.0.0.1:80", "https://localhost", False),
+        ("127.0.0.1:443", "http://localhost", False),
+        ("unix:/run/a.sock", "unix:/run/a.sock", True),
+        ("unix:/run/a.sock", "unix:/run/b.sock", False),
         ("127.0.0.1:3000", "http://127.0.0.2:3000", False),
         ("127.0.0.1:3000", "http://127.0.0.1:3001", False),
         ("10.0.0.1:3000", "http://10.0.0.2:3000", False),
@@ -175,11 +180,22 @@ def test_secret_versions_are_unique() -> None:
         ("upstreams: {a: {url: http://h, max_connections: 0}}", "upstreams.a.max_connections"),
         ("upstreams: {a: {url: http://h, connect_timeout: 0}}", "upstreams.a.connect_timeout"),
         ("upstreams: {a: {url: http://h, idle_timeout: 0s}}", "upstreams.a.idle_timeout"),
+        ("limits: {connections: 0}", "limits.connections"),
+        ("limits: {per_address: 0}", "limits.per_address"),
+        ("timeouts: {headers: 0s}", "timeouts.headers"),
+        ("timeouts: {keep_alive: 0s}", "timeouts.keep_alive"),
+        ("timeouts: {body_idle: 0s}", "timeouts.body_idle"),
     ],
 )
 def test_numbers_that_leave_nothing(more: str, path: str) -> None:
     text = BASE.replace("store: sqlite:///auth.db\n", "") if more.startswith("store") else BASE
     assert [found.path for found in problems_of(text + more + "\n")] == [path]
+
+
+def test_no_limit_and_no_time_to_drain() -> None:
+    loaded = load(BASE + "limits: {connections: null, per_address: null}\ntimeouts: {drain: 0s, drain_delay: 0s}\n")
+    assert (loaded.limits.connections, loaded.limits.per_address) == (None, None)
+    assert (loaded.timeouts.drain, loaded.timeouts.drain_delay) == (0, 0)
 
 
 def test_a_secret_that_is_no_text() -> None:

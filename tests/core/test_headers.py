@@ -415,6 +415,35 @@ def test_wants_websocket(fields: list[Field], http_1_0: bool, wants: bool) -> No
     assert head.kept == []
 
 
+WEBSOCKET: list[Field] = [(b"Upgrade", b"websocket"), (b"Connection", b"Upgrade")]
+KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
+
+
+@pytest.mark.parametrize(
+    ("fields", "key"),
+    [
+        pytest.param([*WEBSOCKET, (b"Sec-WebSocket-Key", KEY)], KEY, id="handshake"),
+        pytest.param([(b"SEC-WEBSOCKET-KEY", KEY), *WEBSOCKET], KEY, id="any-case-and-order"),
+        pytest.param(WEBSOCKET, None, id="none"),
+        pytest.param([*WEBSOCKET, (b"Sec-WebSocket-Key", KEY), (b"Sec-WebSocket-Key", KEY)], None, id="two"),
+        pytest.param([*WEBSOCKET, (b"Sec-WebSocket-Key", KEY), (b"sec-websocket-key", b"")], None, id="two-one-empty"),
+        pytest.param([*WEBSOCKET, (b"Sec-WebSocket-Key", b"")], None, id="empty"),
+        pytest.param([*WEBSOCKET, (b"Sec-WebSocket-Key", KEY[:-1])], None, id="malformed"),
+        pytest.param([(b"Sec-WebSocket-Key", KEY)], None, id="no-handshake"),
+        pytest.param([(b"Sec-WebSocket-Key", KEY), (b"Connection", b"Upgrade"), (b"Upgrade", b"h2c")], None, id="h2c"),
+    ],
+)
+def test_websocket_key(fields: list[Field], key: bytes | None) -> None:
+    head = read(*fields)
+    assert head.websocket_key == key
+    assert head.kept == [field for field in fields if field[0].lower() == b"sec-websocket-key"]
+
+
+def test_other_spellings_of_a_websocket_key_are_dropped() -> None:
+    head = read(*WEBSOCKET, (b"Sec_WebSocket_Key", KEY))
+    assert (head.websocket_key, head.kept) == (None, [])
+
+
 @pytest.mark.parametrize(
     ("value", "expects"),
     [
@@ -496,6 +525,16 @@ def test_upstream_framing(fields: list[Field], line: bytes) -> None:
     assert build(read(*fields)) == (
         b"GET /x?y HTTP/1.1\r\nHost: app.example\r\n" + line + b"X-Forwarded-For: 1\r\nX-Auth-Status: a\r\n\r\n"
     )
+
+
+def test_an_upgrade_is_asked_for_once_in_our_words() -> None:
+    head = read((b"Upgrade", b"WebSocket"), (b"Connection", b"x, upgrade"), (b"Sec-WebSocket-Key", KEY), (b"x", b"y"))
+    raw = upstream_head("GET", "/x", head, cookie=None, forwarding=b"F: 1\r\n", identity=b"I: 2\r\n", upgrade=True)
+    assert raw == (
+        b"GET /x HTTP/1.1\r\nHost: app.example\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        b"Connection: Upgrade\r\nUpgrade: websocket\r\nF: 1\r\nI: 2\r\n\r\n"
+    )
+    assert b"pgrade" not in build(head)
 
 
 @pytest.mark.parametrize("cookie", [None, ""])

@@ -111,6 +111,23 @@ def test_what_a_response_says_of_its_connection() -> None:
     assert answer().keep_alive is None
 
 
+@pytest.mark.parametrize(
+    ("fields", "streams"),
+    [
+        pytest.param([(b"Content-Type", b"text/event-stream")], True, id="usual"),
+        pytest.param([(b"content-type", b"Text/Event-Stream; charset=utf-8")], True, id="case-and-parameters"),
+        pytest.param([(b"Content-Type", b"text/event")], False, id="cut-short"),
+        pytest.param([(b"Content-Type", b"text/html; x=text/event-stream")], False, id="parameter"),
+        pytest.param([(b"X-Content-Type", b"text/event-stream")], False, id="another-field"),
+        pytest.param([], False, id="none"),
+    ],
+)
+def test_event_streams(fields: list[Field], streams: bool) -> None:
+    head = answer(*fields)
+    assert head.is_event_stream is streams
+    assert head.kept == fields
+
+
 RESPONSE_END_TO_END = [
     b"Content-Type", b"Content-Encoding", b"Set-Cookie", b"Location", b"ETag", b"Vary", b"Last-Modified", b"Expires",
     b"Date", b"Content-Security-Policy", b"Strict-Transport-Security", b"WWW-Authenticate", b"X-Frame-Options",
@@ -199,8 +216,10 @@ KEEP_LINE = b"Connection: keep-alive"
         pytest.param("GET", 204, [(CL, b"0")], False, True, [], id="204"),
         pytest.param("GET", 304, [(CL, b"5")], False, True, [b"Content-Length: 5"], id="304-length"),
         pytest.param("GET", 304, [(TE, b"chunked")], False, True, [], id="304-chunked"),
+        pytest.param("GET", 101, [(b"Upgrade", b"x"), (b"Connection", b"upgrade")], False, False,
+                     [b"Connection: Upgrade", b"Upgrade: websocket"], id="101"),
     ],
-)
+)  # fmt: skip
 def test_client_framing(
     method: str, status: int, fields: list[Field], http_1_0: bool, keep_alive: bool, lines: list[bytes]
 ) -> None:

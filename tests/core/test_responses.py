@@ -28,9 +28,9 @@ class Outcome:
     is_clean: bool
 
 
-def parse(*pieces: bytes, method: str = "GET", end: bool = False) -> Outcome:
+def parse(*pieces: bytes, method: str = "GET", end: bool = False, accept: bytes | None = None) -> Outcome:
     parser = ResponseParser()
-    parser.begin(method)
+    parser.begin(method, accept)
     body = b"".join([parser.feed(piece) for piece in pieces])
     if end:
         parser.feed_eof()
@@ -42,12 +42,12 @@ def head_of(outcome: Outcome) -> ResponseHead:
     return outcome.head
 
 
-def refused(raw: bytes, *, method: str = "GET") -> None:
+def refused(raw: bytes, *, method: str = "GET", accept: bytes | None = None) -> None:
     """Refused whole, and refused byte by byte."""
     with pytest.raises(UpstreamProtocolError):
-        parse(raw, method=method)
+        parse(raw, method=method, accept=accept)
     with pytest.raises(UpstreamProtocolError):
-        parse(*[raw[at : at + 1] for at in range(len(raw))], method=method)
+        parse(*[raw[at : at + 1] for at in range(len(raw))], method=method, accept=accept)
 
 
 # --- heads ---------------------------------------------------------------------------------------------------------
@@ -260,6 +260,72 @@ def test_an_interim_answer_has_no_body() -> None:
 def test_switching_protocols_unasked() -> None:
     refused(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
     assert parse(b"HTTP/1.1 102 Processing\r\n\r\n" + FINAL).body == b"ok"
+
+
+# --- switching protocols -------------------------------------------------------------------------------------------
+
+ACCEPT = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+SWITCHING = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Accept: " + ACCEPT + b"\r\nSec-WebSocket-Protocol: chat\r\n\r\n"
+)
+
+
+def test_a_handshake_that_is_answered_right() -> None:
+    outcome = parse(SWITCHING, accept=ACCEPT)
+    head = head_of(outcome)
+    assert (head.status, head.reason, head.is_persistent) == (101, b"Switching Protocols", False)
+    assert head.fields.kept == [(b"Sec-WebSocket-Accept", ACCEPT), (b"Sec-WebSocket-Protocol", b"chat")]
+    assert (outcome.body, outcome.is_done, outcome.is_clean) == (b"", False, False)
+
+
+@pytest.mark.parametrize("step", [1, 7, 1000])
+def test_bytes_behind_a_101_are_the_tunnels(step: int) -> None:
+    raw = SWITCHING + b"HTTP/1.1 200 OK\r\n\r\nlooks like HTTP, is none"
+    pieces = [raw[at : at + step] for at in range(0, len(raw), step)]
+    outcome = parse(*pieces, accept=ACCEPT)
+    assert head_of(outcome).status == 101
+    assert (outcome.body, outcome.is_done) == (b"HTTP/1.1 200 OK\r\n\r\nlooks like HTTP, is none", False)
+
+
+def test_the_end_of_the_connection_ends_a_tunnel() -> None:
+    outcome = parse(SWITCHING + b"\x81\x00", accept=ACCEPT, end=True)
+    assert (outcome.body, outcome.is_done, outcome.is_clean) == (b"\x81\x00", True, False)
+
+
+def test_interim_answers_may_stand_before_a_101() -> None:
+    outcome = parse(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + SWITCHING, accept=ACCEPT)
+    assert head_of(outcome).status == 101
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        pytest.param(SWITCHING.replace(ACCEPT, b"AAAALMBiTxaQ9kYGzzhZRbK+xOo="), id="wrong-accept"),
+        pytest.param(SWITCHING.replace(b"\r\n\r\n", b"\r\nContent-Length: 0\r\n\r\n"), id="length"),
+        pytest.param(SWITCHING.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n"), id="chunked"),
+        pytest.param(SWITCHING.replace(b"HTTP/1.1", b"HTTP/1.0"), id="http-1.0"),
+        pytest.param(SWITCHING.replace(b"websocket", b"h2c"), id="another-protocol"),
+        pytest.param(b"HTTP/1.1 101 X\r\n\r\n", id="bare"),
+    ],
+)
+def test_a_handshake_that_is_answered_wrong(raw: bytes) -> None:
+    refused(raw, accept=ACCEPT)
+
+
+def test_a_101_that_nobody_waits_for() -> None:
+    refused(SWITCHING)
+    parser = ResponseParser()
+    parser.begin("GET", ACCEPT)
+    parser.feed(FINAL)
+    parser.begin("GET")  # the next request on the same connection asks for none
+    with pytest.raises(UpstreamProtocolError):
+        parser.feed(SWITCHING)
+
+
+def test_a_handshake_may_be_refused() -> None:
+    outcome = parse(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno", accept=ACCEPT)
+    assert (head_of(outcome).status, outcome.body, outcome.is_clean) == (403, b"no", True)
 
 
 # --- bodies --------------------------------------------------------------------------------------------------------
