@@ -235,6 +235,8 @@ class ClientConnection(web.RequestHandler):
                     await self._linger()
                     return
                 self._body = body
+                if self._buffer_paused and not body.is_eof():
+                    self._resume_reading_for_buffer()  # the rest of it is still to come
                 kept = await handler(ClientRequest(self, message, body))
                 if not kept or not body.is_eof():
                     if not body.is_eof():

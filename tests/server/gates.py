@@ -1,5 +1,6 @@
 """A running gate for tests: real listener, real SQLite file, real upstream."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from gatekeeper.server.gate import Gate
 
 SECRET = "a-test-secret-of-more-than-32-bytes-0f3b"
 COOKIE = "better-auth.session_token"
+PATIENCE_S = 60.0
 
 FOUR_LINES = """\
 listen: 127.0.0.1:0
@@ -43,13 +45,16 @@ class RunningGate:
 async def running_gate(
     upstream: str, database: Path, more: str = "", *, text: str | None = None
 ) -> AsyncIterator[RunningGate]:
-    """A gate with the four-line configuration, or `text`, and further settings `more`."""
+    """A gate with the four-line configuration, or `text`, and further settings `more`.
+
+    Whoever waits for something that never comes gets a TimeoutError.
+    """
     base = text if text is not None else FOUR_LINES
     config = base.format(upstream=upstream, secret=SECRET, database=database) + more
     for name, quiet in QUIET.items():
         config += "" if f"\n{name}:" in config else f"{name}: {quiet}\n"
     settings = load_text(config, source="test.yaml", base_dir=database.parent, environ={})
-    async with serve(settings) as served:
+    async with asyncio.timeout(PATIENCE_S), serve(settings) as served:
         yield RunningGate(served)
 
 

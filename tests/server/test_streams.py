@@ -1,0 +1,194 @@
+"""Streams belong to their session: cut with it, asked about when it expires.  Time is the test's."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from gatekeeper.core.errors import StoreUnavailable
+from gatekeeper.core.model import Reason, SessionRecord, SessionToken
+from gatekeeper.server.streams import Streams
+from tests.core.records import record
+
+NOW_MS = 1_800_000_000_000
+
+
+class FakeStream:
+    def __init__(self) -> None:
+        self.cut_for: list[Reason] = []
+
+    def cut(self, reason: Reason) -> None:
+        self.cut_for.append(reason)
+
+
+class Held:
+    """Streams over a store of records, with a clock; `tick` looks after them and waits for what that asks."""
+
+    def __init__(self) -> None:
+        self.at_ms = NOW_MS
+        self.stored: dict[str, SessionRecord] = {}
+        self.asked: list[str] = []
+        self.fails = False
+        self.answers = asyncio.Event()
+        self.answers.set()
+        self.cut: list[SessionRecord] = []
+        self.streams = Streams(self.look_up, lambda: self.at_ms, self.cut.append)
+
+    async def look_up(self, token: SessionToken) -> SessionRecord | None:
+        self.asked.append(token)
+        await self.answers.wait()
+        if self.fails:
+            raise StoreUnavailable("the fake store is away")
+        return self.stored.get(token)
+
+    def open(self, of: str = "a", user: str = "ada", expires_in_ms: int = 1_000) -> FakeStream:
+        found = record({"token": of, "expires_at_ms": self.at_ms + expires_in_ms}, id=user)
+        self.stored[of] = found
+        stream = FakeStream()
+        self.streams.add(stream, found)
+        return stream
+
+    async def tick(self, *, after_ms: int = 0) -> None:
+        self.at_ms += after_ms
+        if self.streams.ticker is not None:
+            self.streams.ticker.cancel()
+        self.streams.tick()
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+
+@pytest_asyncio.fixture
+async def held() -> AsyncIterator[Held]:
+    made = Held()
+    yield made
+    made.streams.close()
+
+
+async def test_a_session_that_has_ended_takes_its_streams_along(held: Held) -> None:
+    first, second, other = held.open("a"), held.open("a"), held.open("b")
+    held.streams.cut_session("a")
+    assert first.cut_for == second.cut_for == [Reason.SESSION_ENDED]
+    assert other.cut_for == []
+    assert held.streams.count == 1
+    assert [found.session.token for found in held.cut] == ["a", "a"]
+    held.streams.cut_session("a")
+    held.streams.cut_session("nobody's")
+    assert first.cut_for == [Reason.SESSION_ENDED]
+
+
+async def test_a_user_whose_sessions_have_ended(held: Held) -> None:
+    streams = [held.open("a", "ada"), held.open("b", "ada"), held.open("c", "bob")]
+    held.streams.cut_user("ada")
+    assert [stream.cut_for for stream in streams] == [[Reason.SESSION_ENDED], [Reason.SESSION_ENDED], []]
+
+
+async def test_a_stream_that_ended_by_itself_is_not_cut(held: Held) -> None:
+    gone, left = held.open("a"), held.open("a")
+    held.streams.discard(gone)
+    held.streams.discard(gone)
+    assert held.streams.count == 1
+    held.streams.cut_session("a")
+    assert (gone.cut_for, left.cut_for) == ([], [Reason.SESSION_ENDED])
+    held.streams.discard(left)
+
+
+async def test_when_the_gate_stops_all_end_those_without_a_session_too(held: Held) -> None:
+    anonymous, known = FakeStream(), held.open()
+    held.streams.add(anonymous, None)
+    assert held.streams.count == 2
+    held.streams.cut_user("ada")
+    held.streams.cut_all()
+    held.streams.cut_all()
+    assert anonymous.cut_for == [Reason.GATE_STOPS]
+    assert known.cut_for == [Reason.SESSION_ENDED]
+    assert held.streams.count == 0
+
+
+async def test_until_a_session_expires_nobody_is_asked(held: Held) -> None:
+    stream = held.open(expires_in_ms=1_000)
+    await held.tick(after_ms=1_000)
+    assert (held.asked, stream.cut_for) == ([], [])
+
+
+async def test_a_session_that_expires_is_asked_about_and_ends(held: Held) -> None:
+    first, second = held.open(expires_in_ms=1_000), held.open(expires_in_ms=1_000)
+    await held.tick(after_ms=1_001)
+    assert held.asked == ["a"]
+    assert first.cut_for == second.cut_for == [Reason.SESSION_ENDED]
+    await held.tick()
+    assert held.asked == ["a"]
+
+
+async def test_a_session_that_was_extended_goes_on(held: Held) -> None:
+    first, second = held.open(expires_in_ms=1_000), held.open(expires_in_ms=1_000)
+    held.stored["a"] = record({"token": "a", "expires_at_ms": NOW_MS + 5_000}, id="ada")
+    await held.tick(after_ms=1_001)
+    await held.tick(after_ms=1_000)
+    assert held.asked == ["a"]
+    assert first.cut_for == second.cut_for == []
+    await held.tick(after_ms=3_000)
+    assert held.asked == ["a", "a"]
+    assert first.cut_for == second.cut_for == [Reason.SESSION_ENDED]
+
+
+@pytest.mark.parametrize("fault", ["deleted", "away"])
+async def test_a_store_that_cannot_say_yes_says_no(held: Held, fault: str) -> None:
+    stream = held.open(expires_in_ms=1_000)
+    if fault == "deleted":
+        held.stored.clear()
+    held.fails = fault == "away"
+    await held.tick(after_ms=1_001)
+    assert stream.cut_for == [Reason.SESSION_ENDED]
+
+
+async def test_while_the_store_is_asked_it_is_not_asked_again(held: Held) -> None:
+    stream = held.open(expires_in_ms=1_000)
+    held.answers.clear()
+    for _ in range(3):
+        await held.tick(after_ms=1_001)
+    assert held.asked == ["a"]
+    assert stream.cut_for == []
+    held.answers.set()
+    await held.tick()
+    assert stream.cut_for == [Reason.SESSION_ENDED]
+
+
+async def test_a_stream_may_end_while_the_store_is_asked(held: Held) -> None:
+    stream = held.open(expires_in_ms=1_000)
+    held.answers.clear()
+    await held.tick(after_ms=1_001)
+    held.streams.discard(stream)
+    held.answers.set()
+    await held.tick()
+    assert stream.cut_for == []
+    assert held.streams.count == 0
+
+
+async def test_the_ticker_runs_while_there_are_sessions_to_look_after(held: Held) -> None:
+    held.streams.add(FakeStream(), None)
+    assert held.streams.ticker is None
+    stream = held.open()
+    ticker = held.streams.ticker
+    assert ticker is not None
+    held.open()
+    assert held.streams.ticker is ticker
+    await held.tick()
+    assert held.streams.ticker is not None
+    held.streams.cut_user("ada")
+    assert stream.cut_for == [Reason.SESSION_ENDED]
+    await held.tick()
+    assert held.streams.ticker is None
+
+
+async def test_closing_stops_asking(held: Held) -> None:
+    stream = held.open(expires_in_ms=1_000)
+    held.answers.clear()
+    await held.tick(after_ms=1_001)
+    held.streams.close()
+    held.streams.close()
+    held.answers.set()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert stream.cut_for == []
+    assert held.streams.ticker is None
