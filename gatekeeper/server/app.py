@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import resource
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -40,6 +41,9 @@ CACHE_AGE_WITHOUT_FEED_S = 1.0
 
 NEGATIVE_AGE_S = 1.0
 NEGATIVE_ENTRIES = 10_000
+
+_OTHER_FILES = 256
+"""Open files that are no connections: the store, logs, listeners, libraries."""
 
 
 class Served:
@@ -91,7 +95,8 @@ async def serve(settings: Settings, log: Log | None = None) -> AsyncGenerator[Se
         streams = Streams(gate.runtime.sessions.get, now_ms, _Auditor(telemetry).stream_was_cut)
         server = _build_server(settings, gate, streams)
         tls = listener_context(settings.tls) if settings.tls is not None else None
-        listener = await open_listener(settings.listen, server, tls)
+        _raise_file_limit(settings)
+        listener = await open_listener(settings.listen, server, tls, handshake_s=settings.timeouts.headers)
         served = Served(gate, server, streams, listener, admin)
         try:
             await _check_store(gate.runtime)
@@ -135,6 +140,23 @@ def _build_server(settings: Settings, gate: Gate, streams: Streams) -> GateServe
         max_field_size=limits.header_bytes,
         max_headers=MAX_FIELDS,
     )
+
+
+def _raise_file_limit(settings: Settings) -> None:
+    """Allow as many open files as there may be connections, as far as this process may; says where it may not."""
+    upstreams = (settings.upstream, *settings.upstreams.values())
+    wanted = (settings.limits.connections or 0) + sum(up.max_connections for up in upstreams) + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+        if allowed < wanted:
+            logger.warning(
+                "%d open files are allowed, and limits.connections needs %d: raise the limit (ulimit -n, LimitNOFILE=) "
+                "or lower limits.connections",
+                allowed,
+                wanted,
+            )
 
 
 def now_ms() -> int:

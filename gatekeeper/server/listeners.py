@@ -20,10 +20,11 @@ Factory = Callable[[], asyncio.Protocol]
 class Listener:
     """An open listener; `addresses` are its URLs."""
 
-    def __init__(self, factory: Factory, tls: SSLContext | None) -> None:
+    def __init__(self, factory: Factory, tls: SSLContext | None, handshake_s: float | None) -> None:
         self.addresses: list[str] = []
         self._factory = factory
         self._tls = tls
+        self._handshake_s = handshake_s if tls is not None else None
         self._servers: list[asyncio.Server] = []
         self._sockets: list[socket.socket] = []
 
@@ -31,7 +32,10 @@ class Listener:
         """Listen on this bound socket, too."""
         loop = asyncio.get_running_loop()
         create = loop.create_unix_server if sock.family == socket.AF_UNIX else loop.create_server
-        self._servers.append(await create(self._factory, sock=sock, ssl=self._tls, backlog=BACKLOG))
+        server = await create(
+            self._factory, sock=sock, ssl=self._tls, backlog=BACKLOG, ssl_handshake_timeout=self._handshake_s
+        )
+        self._servers.append(server)
         self._sockets.append(sock)
         self.addresses.append(url)
 
@@ -55,10 +59,19 @@ class Listener:
 
 
 async def open_listener(
-    listen: str, factory: Factory, tls: SSLContext | None = None, *, setting: str = "listen", hint: str = ""
+    listen: str,
+    factory: Factory,
+    tls: SSLContext | None = None,
+    *,
+    handshake_s: float | None = None,
+    setting: str = "listen",
+    hint: str = "",
 ) -> Listener:
-    """Listen at `host:port` or `unix:/path`.  Raises ListenError, which names the setting and ends with the hint."""
-    listener = Listener(factory, tls)
+    """Listen at `host:port` or `unix:/path`.  Raises ListenError, which names the setting and ends with the hint.
+
+    `handshake_s` is how long a TLS handshake may take.
+    """
+    listener = Listener(factory, tls, handshake_s)
     scheme = "http" if tls is None else "https"
     try:
         if listen.startswith(UNIX):

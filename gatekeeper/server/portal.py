@@ -63,6 +63,7 @@ class Portal:
         form = await read_form(body)
         if form is None:
             return error_answer(413, Reason.BODY_TOO_LARGE, facts, self._pages)
+        self._gate.telemetry.audit("cookies_cleared", client=facts.client_address)
         cookies = self._gate.runtime.snapshot.cookies
         names = [cookies.session_token, cookies.session_data, cookies.dont_remember]
         sent = [part.partition("=")[0].strip() for part in (facts.cookie or "").split(";")]
