@@ -1,0 +1,172 @@
+"""Runs the benchmark: sets up, measures in interleaved rounds, prints and writes the results."""
+
+import argparse
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import NoReturn
+
+from bench import machine, tables
+from bench.install import ROOT, install
+from bench.measure import measure_latency, measure_load, measure_memory
+from bench.peers import PEERS, QUICK
+from bench.probe import WrongAnswer
+from bench.processes import StartError
+from bench.results import PeerResult, Run, write_run
+from bench.stand import Stand, open_stand, version_of
+from bench.workloads import WORKLOADS
+from bench.wrk import LoadError
+
+RESULTS = ROOT / "bench" / "results"
+QUICK_WORKLOADS = ("verified", "redirect", "denied", "post", "down", "websocket")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run as the command line says; the exit status."""
+    options = _options(arguments)
+    signal.signal(signal.SIGTERM, _stop)
+    began = time.monotonic()
+    try:
+        run = _bench(options, began)
+    except StartError as error:
+        say(f"the app behind the proxies does not start: {error}")
+        return 1
+    except KeyboardInterrupt:
+        say("stopped; everything that was started is ended")
+        return 130
+    run.took_s = round(time.monotonic() - began, 1)
+    write_run(RESULTS / "latest.json", run)
+    show(run)
+    return 0
+
+
+def show(run: Run) -> None:
+    """Print the tables and the remarks."""
+    for table in tables.all_tables(run):
+        print(f"\n{tables.as_text(table)}")
+    print()
+    for line in tables.remarks(run):
+        print(f"- {line}")
+    print(f"\n{run.rounds} rounds, windows of {run.window_s} s, {run.took_s / 60:.1f} minutes", flush=True)
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _bench(options: argparse.Namespace, began: float) -> Run:
+    names = list(options.peers)
+    programs = ["nginx", "wrk", *(PEERS[name].needs for name in names if PEERS[name].needs)]
+    tools = install(list(dict.fromkeys(programs)), say)
+    for name in ("nginx", "wrk"):
+        if name in tools.missing:
+            raise StartError(f"{name} is needed: {tools.missing[name]}")
+    run = Run(machine.describe(), datetime.now(UTC).isoformat(timespec="seconds"), options.rounds, options.seconds)
+    with open_stand(names, tools, say) as stand:
+        run.missing = {PEERS[name].title: reason for name, reason in stand.failed.items()}
+        for name, proxy in stand.proxies.items():
+            peer = proxy.peer
+            run.peers[name] = PeerResult(
+                peer.title, peer.what, version_of(peer, tools), reasons=dict(peer.skips), remarks=proxy.remarks
+            )
+        Bench(stand, run, options, began).measure()
+    return run
+
+
+class Bench:
+    """The measurements of one run, in their order."""
+
+    def __init__(self, stand: Stand, run: Run, options: argparse.Namespace, began: float) -> None:
+        self.stand = stand
+        self.run = run
+        self.options = options
+        self.began = began
+
+    def measure(self) -> None:
+        """Memory while the proxies are fresh, then load, then latency, which needs the rate that the load found."""
+        self._each("memory", lambda name: self._memory(name))
+        for workload in self.options.workloads:
+            self._each(workload, lambda name, workload=workload: self._load(name, workload, 1, 0, keep=False))
+        for number in range(self.options.rounds):
+            for workload in self.options.workloads:
+                self._each(
+                    workload,
+                    lambda name, workload=workload, number=number: self._load(
+                        name, workload, self.options.seconds, number, keep=True
+                    ),
+                    f"round {number + 1} of {self.options.rounds}: ",
+                )
+        saturated = self.run.peers["go"].per_s("verified") if "go" in self.run.peers else None
+        for number in range(self.options.rounds if saturated else 0):
+            rate = round((saturated or 0) / 2)
+            self._each(
+                "latency",
+                lambda name, rate=rate: self._latency(name, rate),
+                f"round {number + 1} of {self.options.rounds}: at {rate} per s ",
+            )
+
+    def _each(self, what: str, measure: Callable[[str], str], prefix: str = "") -> None:
+        """Measure all proxies once, one after another; a failure is noted and ends nothing."""
+        for name, peer in self.run.peers.items():
+            if what in peer.reasons:
+                continue
+            try:
+                found = measure(name)
+            except (WrongAnswer, LoadError, OSError) as error:
+                found = peer.reasons[what] = str(error)
+            say(f"{time.monotonic() - self.began:6.0f} s  {prefix}{what}, {peer.title}: {found}")
+
+    def _load(self, name: str, workload: str, seconds: int, number: int, *, keep: bool) -> str:
+        sample = measure_load(self.stand, self.stand.proxies[name], WORKLOADS[workload], seconds, number)
+        if keep:
+            self.run.peers[name].samples.setdefault(workload, []).append(sample)
+        text = f"{sample.cpu_us:.1f} µs, {sample.per_s:.0f} per s"
+        return text if keep else f"{text} (to warm up)"
+
+    def _latency(self, name: str, rate: float) -> str:
+        latency = measure_latency(self.stand, self.stand.proxies[name], rate, self.options.seconds + 2)
+        self.run.peers[name].latency.append(latency)
+        return f"p50 {latency.p50:.2f} ms, p99 {latency.p99:.2f} ms"
+
+    def _memory(self, name: str) -> str:
+        memory = measure_memory(self.stand, self.stand.proxies[name])
+        self.run.peers[name].memory.append(memory)
+        return f"{memory.rest / 2**20:.1f} MB at rest, {memory.per_connection / 1024:.1f} KB per idle connection"
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    options = _parser().parse_args(arguments)
+    options.rounds = options.rounds or (1 if options.quick else 5)
+    options.peers = options.peers or (list(QUICK) if options.quick else list(PEERS))
+    options.workloads = options.workloads or (list(QUICK_WORKLOADS) if options.quick else list(WORKLOADS))
+    return options
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure the gate beside its peers.")
+    parser.add_argument("--quick", action="store_true", help="two minutes: gatekeeper, nginx and Go, one round")
+    parser.add_argument("--rounds", type=int, help="interleaved rounds (default 5, quick 1)")
+    parser.add_argument("--seconds", type=int, default=2, help="length of each window of load (default 2)")
+    parser.add_argument("--peers", type=_list_of(PEERS), help=f"some of {','.join(PEERS)}")
+    parser.add_argument("--workloads", type=_list_of(WORKLOADS), help=f"some of {','.join(WORKLOADS)}")
+    return parser
+
+
+def _list_of(known: dict[str, object]) -> Callable[[str], list[str]]:
+    def names(text: str) -> list[str]:
+        unknown = [name for name in text.split(",") if name not in known]
+        if unknown:
+            raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}")
+        return text.split(",")
+
+    return names
+
+
+def _stop(_signal: int, _frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())
