@@ -6,20 +6,25 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import NoReturn
 
-from bench import machine, tables
+from bench import machine, plot, tables
 from bench.install import ROOT, install
 from bench.measure import measure_latency, measure_load, measure_memory
-from bench.peers import PEERS, QUICK
 from bench.probe import WrongAnswer
 from bench.processes import StartError
-from bench.results import PeerResult, Run, write_run
+from bench.proxies import PEERS, QUICK
+from bench.publish import NotPublished, publish
+from bench.results import PeerResult, Run, read_run, write_run
 from bench.stand import Stand, open_stand, version_of
 from bench.workloads import WORKLOADS
 from bench.wrk import LoadError
 
 RESULTS = ROOT / "bench" / "results"
+LATENCY_SHARE = 0.25
+"""The part of the time that is kept for the latencies."""
+
 QUICK_WORKLOADS = ("verified", "redirect", "denied", "post", "down", "websocket")
 
 
@@ -29,17 +34,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _stop)
     began = time.monotonic()
     try:
-        run = _bench(options, began)
+        run = read_run(options.source) if options.source else _bench(options, began)
     except StartError as error:
         say(f"the app behind the proxies does not start: {error}")
         return 1
     except KeyboardInterrupt:
         say("stopped; everything that was started is ended")
         return 130
-    run.took_s = round(time.monotonic() - began, 1)
-    write_run(RESULTS / "latest.json", run)
     show(run)
-    return 0
+    return _publish(run) if options.publish else 0
 
 
 def show(run: Run) -> None:
@@ -72,7 +75,20 @@ def _bench(options: argparse.Namespace, began: float) -> Run:
                 peer.title, peer.what, version_of(peer, tools), reasons=dict(peer.skips), remarks=proxy.remarks
             )
         Bench(stand, run, options, began).measure()
+    run.took_s = round(time.monotonic() - began, 1)
+    write_run(RESULTS / "latest.json", run)
+    (RESULTS / "latest.svg").write_text(plot.svg(plot.panels_of(run)))
     return run
+
+
+def _publish(run: Run) -> int:
+    try:
+        written = publish(run, ROOT)
+    except NotPublished as reason:
+        say(f"not published: {reason}")
+        return 1
+    say(f"written: {', '.join(str(path.relative_to(ROOT)) for path in written)}")
+    return 0
 
 
 class Bench:
@@ -86,26 +102,38 @@ class Bench:
 
     def measure(self) -> None:
         """Memory while the proxies are fresh, then load, then latency, which needs the rate that the load found."""
-        self._each("memory", lambda name: self._memory(name))
+        self._each("memory", self._memory)
         for workload in self.options.workloads:
             self._each(workload, lambda name, workload=workload: self._load(name, workload, 1, 0, keep=False))
-        for number in range(self.options.rounds):
-            for workload in self.options.workloads:
-                self._each(
-                    workload,
-                    lambda name, workload=workload, number=number: self._load(
-                        name, workload, self.options.seconds, number, keep=True
-                    ),
-                    f"round {number + 1} of {self.options.rounds}: ",
-                )
+        self.run.rounds = self._rounds(self._load_round, 1 - LATENCY_SHARE)
         saturated = self.run.peers["go"].per_s("verified") if "go" in self.run.peers else None
-        for number in range(self.options.rounds if saturated else 0):
-            rate = round((saturated or 0) / 2)
+        if saturated:
+            self._rounds(lambda number: self._latency_round(number, round(saturated / 2)), 1.0)
+
+    def _rounds(self, measure: Callable[[int], None], share: float) -> int:
+        """Measure in rounds, as many as are wanted and fit into this share of the time; how many there were."""
+        deadline = self.began + self.options.minutes * 60 * share
+        for number in range(self.options.rounds):
+            began = time.monotonic()
+            measure(number)
+            now = time.monotonic()
+            if number + 1 < self.options.rounds and now + (now - began) > deadline:
+                say(f"no time for more than {number + 1} rounds")
+                return number + 1
+        return int(self.options.rounds)
+
+    def _load_round(self, number: int) -> None:
+        seconds = self.options.seconds
+        for workload in self.options.workloads:
             self._each(
-                "latency",
-                lambda name, rate=rate: self._latency(name, rate),
-                f"round {number + 1} of {self.options.rounds}: at {rate} per s ",
+                workload,
+                lambda name, workload=workload: self._load(name, workload, seconds, number, keep=True),
+                f"round {number + 1} of {self.options.rounds}: ",
             )
+
+    def _latency_round(self, number: int, rate: int) -> None:
+        prefix = f"round {number + 1} of {self.options.rounds}, {rate} per s: "
+        self._each("latency", lambda name: self._latency(name, rate), prefix)
 
     def _each(self, what: str, measure: Callable[[str], str], prefix: str = "") -> None:
         """Measure all proxies once, one after another; a failure is noted and ends nothing."""
@@ -151,6 +179,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=int, default=2, help="length of each window of load (default 2)")
     parser.add_argument("--peers", type=_list_of(PEERS), help=f"some of {','.join(PEERS)}")
     parser.add_argument("--workloads", type=_list_of(WORKLOADS), help=f"some of {','.join(WORKLOADS)}")
+    parser.add_argument("--minutes", type=float, default=25, help="fewer rounds rather than longer (default 25)")
+    parser.add_argument("--publish", action="store_true", help="write the results into the documentation")
+    parser.add_argument("--from", dest="source", type=Path, metavar="FILE", help="show an earlier run's JSON file")
     return parser
 
 

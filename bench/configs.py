@@ -116,7 +116,6 @@ def haproxy(places: Places) -> str:
 global
   nbthread 1
   maxconn 8000
-  tune.bufsize 65536
 defaults
   mode http
   timeout client 75s

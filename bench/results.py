@@ -8,6 +8,9 @@ import msgspec
 UNSATURATED = 0.9
 """A proxy busy for less of its core than this could have done more: the load was the limit."""
 
+KEPT = 0.97
+"""The share of the requests due in a time that must be answered in it."""
+
 
 class Sample(msgspec.Struct, frozen=True):
     """One window of load.
@@ -48,9 +51,7 @@ class Memory(msgspec.Struct, frozen=True):
 
 
 class PeerResult(msgspec.Struct):
-    """All that was measured of one proxy; `reasons` says of each thing that was not, why.  `medians` repeats what the
-    tables show, for whoever reads the file.
-    """
+    """All that was measured of one proxy; `reasons` says of each thing that was not, why."""
 
     title: str
     what: str
@@ -73,6 +74,10 @@ class PeerResult(msgspec.Struct):
         """Whether the proxy was the limit, rather than the load."""
         busy = self._median(workload, "busy")
         return busy is not None and busy >= UNSATURATED
+
+    def keeps_rate(self) -> bool:
+        """Whether it answered as many requests per second as were due; else its latencies only tell of the queue."""
+        return median(latency.achieved / latency.rate for latency in self.latency) >= KEPT
 
     def _median(self, workload: str, field: str) -> float | None:
         samples = self.samples.get(workload)

@@ -10,8 +10,8 @@ from pathlib import Path
 from bench import configs
 from bench.configs import Places
 from bench.install import ROOT, Say, Tools
-from bench.peers import PEERS, Peer
 from bench.processes import StartError, cores, free_port, running
+from bench.proxies import PEERS, Peer
 from bench.session import write_sessions
 
 SESSIONS = 20_000

@@ -7,6 +7,10 @@ from bench.stats import median_of
 from bench.workloads import WORKLOADS
 
 NOTHING = "–"
+UNQUIET = 0.05
+STRAINED = 0.7
+"""A generator that uses more of its core than this measures itself."""
+
 Row = list[str]
 
 
@@ -45,8 +49,9 @@ def latency_table(run: Run) -> list[Row]:
     for peer in run.peers.values():
         if peer.latency:
             fields = ("rate", "achieved"), ("p50", "p90", "p99", "p999", "late_p99_ms")
-            rates = [f"{median_of(peer.latency, field):.0f}" for field in fields[0]]
-            rows.append([peer.title, *rates, *(f"{median_of(peer.latency, field):.2f}" for field in fields[1])])
+            rates = [f"{median_of(peer.latency, field):,.0f}" for field in fields[0]]
+            times = [f"{median_of(peer.latency, field):.2f}" for field in fields[1]]
+            rows.append([peer.title, *rates, *(times if peer.keeps_rate() else [NOTHING] * len(times))])
     return rows
 
 
@@ -75,8 +80,9 @@ def remarks(run: Run) -> list[str]:
             by_reason.setdefault(reason, []).append(WORKLOADS[name].title if name in WORKLOADS else name)
         lines += [f"{peer.title}, {', '.join(names)}: {reason}" for reason, names in by_reason.items()]
         lines += [f"{peer.title}: {remark}" for remark in peer.remarks]
+        lines += _latency_remarks(peer)
     others = run.foreign()
-    quiet = "" if others < 0.02 else ": the machine was not quiet"
+    quiet = "" if others < UNQUIET else ": the machine was not quiet"
     lines.append(f"others used {others:.1%} of the proxies' core (median of all windows){quiet}")
     return lines
 
@@ -98,6 +104,18 @@ def as_markdown(table: Sequence[Row]) -> str:
     lines = [_line(head), _line(["---", *("---:" for _ in head[1:])])]
     lines += [_line([f"**{cell}**" for cell in row] if row[0] == "gatekeeper" else row) for row in rows]
     return "\n".join(lines) + "\n"
+
+
+def _latency_remarks(peer: PeerResult) -> list[str]:
+    if not peer.latency:
+        return []
+    lines: list[str] = []
+    if not peer.keeps_rate():
+        lines.append(f"{peer.title}, latency: it could not keep the rate")
+    busy = median_of(peer.latency, "generator_busy")
+    if busy > STRAINED:
+        lines.append(f"{peer.title}, latency: the generator used {busy:.0%} of its core and adds to the latencies")
+    return lines
 
 
 def _line(cells: Sequence[str]) -> str:
