@@ -10,9 +10,9 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from bench import configs
-from bench.configs import Places
+from bench import configs, nginx_configs
 from bench.install import Tools
+from bench.places import Places
 from bench.session import SECRET, USER_ID, cookie_of
 from bench.workloads import WEBSOCKET
 
@@ -63,7 +63,7 @@ def _gate(tools: Tools, places: Places) -> Launch:
 def _nginx(tools: Tools, places: Places) -> Launch:
     config = places.folder / "nginx.conf"
     command = [tools.paths["nginx"], "-p", str(places.folder), "-c", str(config), "-e", "stderr"]
-    return Launch(command, {"nginx.conf": configs.nginx(places)})
+    return Launch(command, {"nginx.conf": nginx_configs.proxy(places)})
 
 
 def _haproxy(tools: Tools, places: Places) -> Launch:

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from bench import configs
-from bench.configs import Places
+from bench import nginx_configs
 from bench.install import ROOT, Say, Tools
+from bench.places import Places
 from bench.processes import StartError, cores, free_port, running
 from bench.proxies import PEERS, Peer
 from bench.session import write_sessions
@@ -96,7 +96,7 @@ def _start_app(stand: Stand, stack: ExitStack) -> tuple[int, int]:
     folder = stand.folder / "app"
     folder.mkdir()
     config = folder / "nginx.conf"
-    config.write_text(configs.upstream_nginx(app, folder))
+    config.write_text(nginx_configs.upstream(app, folder))
     commands = {
         app: [stand.tools.paths["nginx"], "-p", str(folder), "-c", str(config), "-e", "stderr"],
         echo: [sys.executable, "-m", "bench.echo", str(echo)],
