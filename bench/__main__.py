@@ -72,7 +72,7 @@ def _bench(options: argparse.Namespace, began: float) -> Run:
         for name, proxy in stand.proxies.items():
             peer = proxy.peer
             run.peers[name] = PeerResult(
-                peer.title, peer.what, version_of(peer, tools), reasons=dict(peer.skips), remarks=proxy.remarks
+                peer.title, peer.what, version_of(peer, tools), reasons=dict(peer.skips), remarks=list(proxy.remarks)
             )
         Bench(stand, run, options, began).measure()
     run.took_s = round(time.monotonic() - began, 1)
@@ -104,7 +104,9 @@ class Bench:
         """Memory while the proxies are fresh, then load, then latency, which needs the rate that the load found."""
         self._each("memory", self._memory)
         for workload in self.options.workloads:
-            self._each(workload, lambda name, workload=workload: self._load(name, workload, 1, 0, keep=False))
+            # A number that no round has: its sessions are not those that a round counts on being new.
+            number = self.options.rounds
+            self._each(workload, lambda name, w=workload, n=number: self._load(name, w, 1, n, keep=False))
         self.run.rounds = self._rounds(self._load_round, 1 - LATENCY_SHARE)
         saturated = self.run.peers["go"].per_s("verified") if "go" in self.run.peers else None
         if saturated:
@@ -130,20 +132,27 @@ class Bench:
                 lambda name, workload=workload: self._load(name, workload, seconds, number, keep=True),
                 f"round {number + 1} of {self.options.rounds}: ",
             )
+        self.stand.empty_logs()
 
     def _latency_round(self, number: int, rate: int) -> None:
         prefix = f"round {number + 1} of {self.options.rounds}, {rate} per s: "
         self._each("latency", lambda name: self._latency(name, rate), prefix)
 
     def _each(self, what: str, measure: Callable[[str], str], prefix: str = "") -> None:
-        """Measure all proxies once, one after another; a failure is noted and ends nothing."""
+        """Measure all proxies once, one after another; a failure is noted and ends nothing.
+
+        What a proxy does not do is not asked again; where only the load failed, the next round tries anew.
+        """
         for name, peer in self.run.peers.items():
             if what in peer.reasons:
                 continue
             try:
                 found = measure(name)
-            except (WrongAnswer, LoadError, OSError) as error:
+            except WrongAnswer as error:
                 found = peer.reasons[what] = str(error)
+            except (LoadError, OSError) as error:
+                found = f"{what} failed once: {error}"
+                peer.remarks.append(f"{prefix}{found}")
             say(f"{time.monotonic() - self.began:6.0f} s  {prefix}{what}, {peer.title}: {found}")
 
     def _load(self, name: str, workload: str, seconds: int, number: int, *, keep: bool) -> str:

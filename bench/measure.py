@@ -52,6 +52,8 @@ def measure_load(stand: Stand, proxy: Proxy, workload: Workload, seconds: int, n
         return _measure_websocket(stand, proxy, workload, headers, seconds)
     first = 1 + number * NEW_SESSIONS % (SESSIONS - NEW_SESSIONS)
     sessions = [cookie_of(first + n) for n in range(NEW_SESSIONS)] if workload.mixes else []
+    if sessions:
+        probe(proxy.port, workload, headers | {"Cookie": sessions[-1]})
     lua = proxy.folder / f"{workload.name}.lua"
     lua.write_text(wrk.script(workload, headers, sessions))
     with Window(proxy.pid, stand.proxy_core) as window:

@@ -36,7 +36,7 @@ def running(
 
     It is in a session of its own, so that Ctrl-C reaches the benchmark alone, which then stops it.  Raises StartError.
     """
-    with log.open("wb") as output:
+    with log.open("ab") as output:  # appending goes on well after somebody has cut it down
         process = subprocess.Popen(
             pinned(core, command),
             stdin=subprocess.DEVNULL,
