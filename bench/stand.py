@@ -1,6 +1,7 @@
 """The test stand: the app, the echo server and all proxies, each running, and what is known of them."""
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -68,7 +69,7 @@ def open_stand(names: Sequence[str], tools: Tools, say: Say) -> Iterator[Stand]:
             try:
                 stand.proxies[peer.name] = start(peer, stand, places, stack)
             except (StartError, ValueError, OSError) as error:
-                stand.failed[peer.name] = str(error)
+                stand.failed[peer.name] = str(error).replace(f"{stand.folder}/", "").replace(f"{ROOT}/", "")
                 say(f"{peer.title} does not start: {error}")
         yield stand
 
@@ -87,13 +88,18 @@ def start(peer: Peer, stand: Stand, places: Places, stack: ExitStack) -> Proxy:
 
 
 def version_of(peer: Peer, tools: Tools) -> str:
-    """The first line in which the program tells its version, or nothing."""
-    if not peer.version or peer.needs is None:
-        return ""
+    """The version that the program tells, like 1.22.1, or nothing."""
+    if isinstance(peer.version, str) or peer.needs is None:
+        return str(peer.version)
     command = [tools.paths[peer.needs], *peer.version]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-    lines = (done.stdout + done.stderr).strip().splitlines()
-    return lines[0].strip() if lines else ""
+    return find_version(done.stdout + done.stderr)
+
+
+def find_version(text: str) -> str:
+    """The first version in three parts in this text, or nothing."""
+    match = re.search(r"\d+\.\d+\.\d+", text)
+    return match[0] if match else ""
 
 
 def _start_app(stand: Stand, stack: ExitStack) -> tuple[int, int]:

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from bench.__main__ import main
-from bench.install import Tools, install
+from bench.install import Tools, go_version, install
 from bench.proxies import PEERS, QUICK
 from bench.results import write_run
+from bench.stand import find_version
 from bench.workloads import WORKLOADS
 from tests.bench.records import a_run
 
@@ -40,3 +41,22 @@ def test_what_cannot_be_had_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     tools = install(["no-such-program"], said.append)
     assert tools == Tools({}, {"no-such-program": "not installed; as root on Debian: apt-get install no-such-program"})
     assert said == [f"no-such-program is missing: {tools.missing['no-such-program']}"]
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        ("nginx version: nginx/1.22.1\n", "1.22.1"),
+        ("HAProxy version 2.6.12-1+deb12u4 2026/10/17 - https://haproxy.org/", "2.6.12"),
+        ("/v/lib/python3.11/envoy  version: 9e5580933739775e8bce696a57a2e1bc99368f23/1.40.0/Clean/RELEASE", "1.40.0"),
+        ("Version:      3.7.15\nCodename:     langres", "3.7.15"),
+        ("v2.11.7 h1:yj0Y4fYZGPkSvibBJ1sTWE33xC0fxztVyXEW5iIdUT4=", "2.11.7"),
+        ("none", ""),
+    ],
+)
+def test_version_in_what_a_program_says(text: str, version: str) -> None:
+    assert find_version(text) == version
+
+
+def test_go_is_pinned() -> None:
+    assert find_version(go_version()) == go_version()
