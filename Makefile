@@ -24,8 +24,8 @@ check: $(VENV)/.dev  ## Format, lint, types, and the core's coverage
 	@$(BIN)/pyright
 	@$(BIN)/python scripts/core_coverage.py
 
-bench: $(VENV)/.dev  ## Measure: not here yet
-	@echo "There is no benchmark yet." && exit 1
+bench: $(VENV)/.runtime  ## Measure beside nginx, HAProxy, Envoy, Traefik, Caddy and Go; BENCH_ARGS=--quick for 2 minutes
+	@$(BIN)/python -m bench $(BENCH_ARGS)
 
 drills: $(VENV)/.dev  ## What needs real time: large bodies both ways, random attacks
 	@set -e; for drill in drills/*.py; do echo "== $$drill"; $(BIN)/python $$drill; done
@@ -34,7 +34,7 @@ image:  ## Build the container image and try it
 	@bash scripts/image_test.sh
 
 clean:  ## Remove what was installed and built
-	rm -rf $(VENV) tests/real/node_modules build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
+	rm -rf $(VENV) .venv-bench bench/results tests/real/node_modules build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
 
 lock: $(VENV)/.dev  ## Resolve the dependencies anew and write the locks
 	@bash scripts/lock.sh $(BIN)/python

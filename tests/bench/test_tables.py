@@ -1,0 +1,67 @@
+"""Tables and remarks of a run whose figures are known."""
+
+from bench import tables
+from tests.bench.records import a_run, samples
+
+
+def cells(table: list[tables.Row], title: str) -> list[str]:
+    return next(row for row in table if row[0] == title)
+
+
+def test_cpu_table_has_medians_and_ratios() -> None:
+    table = tables.cpu_table(a_run())
+    assert table[0] == ["CPU per request, µs", "verified GET", "redirect", "× nginx", "× Go"]
+    assert cells(table, "gatekeeper") == ["gatekeeper", "30.0", "10.0", "3.00", "0.60"]
+    assert cells(table, "nginx") == ["nginx", "10.0", "–", "1.00", "0.20"]
+
+
+def test_ratio_table_leaves_out_what_it_compares_with() -> None:
+    table = tables.ratio_table(a_run(), "go")
+    assert [row[0] for row in table] == ["× Go net/http", "gatekeeper", "nginx"]
+    assert cells(table, "gatekeeper") == ["gatekeeper", "0.60", "–"]
+
+
+def test_rates_say_where_the_load_was_the_limit() -> None:
+    table = tables.rate_table(a_run())
+    assert cells(table, "gatekeeper")[1] == "33,333"
+    assert cells(table, "nginx")[1] == "≥ 100,000"
+
+
+def test_latencies_of_a_proxy_that_cannot_keep_the_rate_are_not_shown() -> None:
+    table = tables.latency_table(a_run())
+    assert cells(table, "gatekeeper")[1:6] == ["1,000", "999", "0.50", "1.00", "2.00"]
+    assert cells(table, "Go net/http")[1:] == ["1,000", "700", *["–"] * 5]
+    assert "Go net/http, latency: it could not keep the rate" in tables.remarks(a_run())
+
+
+def test_memory_table() -> None:
+    assert tables.memory_table(a_run())[1:] == [["gatekeeper", "64.0", "10.0"]]
+
+
+def test_remarks_name_what_is_missing_and_why() -> None:
+    lines = tables.remarks(a_run())
+    assert "Caddy: not measured, its wheel is missing" in lines
+    assert "gatekeeper, WebSocket: answered 502 to the handshake" in lines
+    assert lines[-1] == "others used 1.0% of the proxies' core (median of all windows)"
+
+
+def test_remarks_tell_of_a_machine_that_was_not_quiet() -> None:
+    run = a_run()
+    run.peers["gate"].samples["verified"] = samples(*[30] * 20, foreign=0.3)
+    assert tables.remarks(run)[-1].endswith("the machine was not quiet")
+
+
+def test_text_is_aligned() -> None:
+    lines = tables.as_text([["a", "bb"], ["ccc", "d"], ["e", "ffff"]]).splitlines()
+    assert lines == ["a      bb", "─────────", "ccc     d", "e    ffff"]
+
+
+def test_markdown_has_one_line_for_each_row() -> None:
+    text = tables.as_markdown([["µs", "x"], ["gatekeeper", "1.0"], ["nginx", "2.0"]])
+    assert text == "| µs | x |\n| --- | ---: |\n| **gatekeeper** | **1.0** |\n| nginx | 2.0 |\n"
+
+
+def test_a_run_without_anything_has_no_tables() -> None:
+    run = a_run()
+    run.peers = {}
+    assert tables.all_tables(run) == []
