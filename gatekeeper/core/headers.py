@@ -63,10 +63,14 @@ class ClientHead(msgspec.Struct):
 def read_head(headers: RawHeaders, *, http_1_0: bool = False) -> ClientHead | Reason:
     """The client's head, or why it is refused: BAD_HOST, BAD_FRAMING, BAD_HEADER."""
     head = _Reader()
-    known = _known_readers
+    known, kept = _known_readers, head.kept
     for field in headers:
-        read = known.get(field[0]) or _reader_of(field[0])
-        read(head, field)
+        name = field[0]
+        read = known[name] if name in known else _reader_of(name)
+        if read is None:
+            kept.append(field)
+        else:
+            read(head, field)
     return head.finish(http_1_0=http_1_0)
 
 
@@ -160,10 +164,6 @@ def _read_host(value: bytes) -> str | None:
     return host if is_valid_host(host) else None
 
 
-def _keep(head: _Reader, field: tuple[bytes, bytes]) -> None:
-    head.kept.append(field)
-
-
 def _drop(head: _Reader, field: tuple[bytes, bytes]) -> None:
     pass
 
@@ -251,11 +251,11 @@ _END_TO_END = frozenset(
 )
 _KEEP_ALIVE = [b"keep-alive"]
 _USUAL_CONNECTION = frozenset({b"keep-alive", b"close", b"upgrade", b"te", b""})
-_known_readers: dict[bytes, Callable[[_Reader, tuple[bytes, bytes]], None]] = {}
+_known_readers: dict[bytes, Callable[[_Reader, tuple[bytes, bytes]], None] | None] = {}
 
 
-def _reader_of(name: bytes) -> Callable[[_Reader, tuple[bytes, bytes]], None]:
-    """What is done with fields of this name, kept for the next time: names are few, and folding costs."""
+def _reader_of(name: bytes) -> Callable[[_Reader, tuple[bytes, bytes]], None] | None:
+    """What is done with fields of this name, None for keeping them; remembered: names are few, and folding costs."""
     reader = _choose_reader(name)
     if len(name) <= _MEMO_NAME_LENGTH:
         if len(_known_readers) >= _MEMO_LIMIT:
@@ -264,7 +264,7 @@ def _reader_of(name: bytes) -> Callable[[_Reader, tuple[bytes, bytes]], None]:
     return reader
 
 
-def _choose_reader(name: bytes) -> Callable[[_Reader, tuple[bytes, bytes]], None]:
+def _choose_reader(name: bytes) -> Callable[[_Reader, tuple[bytes, bytes]], None] | None:
     folded = fold_name(name)
     if is_reserved(folded):
         return _drop
@@ -274,4 +274,4 @@ def _choose_reader(name: bytes) -> Callable[[_Reader, tuple[bytes, bytes]], None
     # another spelling of a name that we judge (`X_Forwarded_For`, `Content_Length`) does not exist either
     if folded in _READERS or folded in _DROPPED or folded.startswith(_FORWARDING_PREFIXES):
         return _drop
-    return _keep
+    return None

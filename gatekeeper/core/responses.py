@@ -146,8 +146,7 @@ class ResponseParser:
         status = int(match[2])
         headers: list[tuple[bytes, bytes]] = []
         for line in match[4].split(b"\r\n")[1:]:
-            name, _, value = line.partition(b":")
-            headers.append((name, value.strip(b" \t")))
+            headers.append(_known_fields.get(line) or _field_of(line))
         is_http_1_0 = match[1] == b"0"
         if status == 101 and (is_http_1_0 or self._accept is None or not opens_tunnel(headers, self._accept)):
             raise UpstreamProtocolError("the upstream switched protocols unasked, or not as a WebSocket must")
@@ -222,3 +221,19 @@ class ResponseParser:
             self._left -= len(line) + 2
             if self._left < 0 or _TRAILER.fullmatch(line) is None:
                 raise UpstreamProtocolError("the upstream's trailers are broken or too long")
+
+
+_MEMO_LIMIT = 2048
+_MEMO_LENGTH = 128
+_known_fields: dict[bytes, tuple[bytes, bytes]] = {}
+
+
+def _field_of(line: bytes) -> tuple[bytes, bytes]:
+    """Name and value of a well-formed field line, remembered: an app sends the same few over and over."""
+    name, _, value = line.partition(b":")
+    field = (name, value.strip(b" \t"))
+    if len(line) <= _MEMO_LENGTH:
+        if len(_known_fields) >= _MEMO_LIMIT:
+            _known_fields.clear()
+        _known_fields[line] = field
+    return field

@@ -10,6 +10,7 @@ from aiohttp.http_parser import HttpResponseParser, RawResponseMessage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gatekeeper.core import responses as responses_module
 from gatekeeper.core.errors import UpstreamProtocolError
 from gatekeeper.core.response_headers import UpstreamHead
 from gatekeeper.core.responses import HEAD_LIMIT, ResponseHead, ResponseParser
@@ -747,3 +748,20 @@ async def test_a_valid_response_is_read_as_aiohttp_reads_it(response: Response) 
     others = (b"content-length", b"transfer-encoding", b"connection")
     assert [field for field in theirs.raw_headers if field[0].lower() not in others] == head.fields.kept
     assert body == ours.body
+
+
+def test_remembered_fields_are_bounded_and_read_alike() -> None:
+    def fields(lines: list[bytes]) -> list[tuple[bytes, bytes]]:
+        raw = OK + b"".join(line + b"\r\n" for line in lines) + b"Content-Length: 0\r\n\r\n"
+        return head_of(parse(raw)).fields.kept
+
+    for number in range(2_500):
+        assert fields([b"X: %d" % number]) == [(b"X", b"%d" % number)]
+        assert len(responses_module._known_fields) <= 2048
+    long = b"Y: " + b"y" * 126
+    for _ in range(2):  # read, and then remembered
+        assert fields([b"X:  a\t", b"x: a", b"X: b", long]) == [
+            *((b"X", b"a"), (b"x", b"a"), (b"X", b"b"), (b"Y", b"y" * 126)),
+        ]
+    assert b"X:  a\t" in responses_module._known_fields
+    assert long not in responses_module._known_fields
