@@ -206,7 +206,7 @@ class Arena:
                 return
 
     async def _be_quiet(self, clients: Sequence[Client], deadline: float) -> None:
-        before, quiet = (), 0
+        before, quiet = (0, 0, 0), 0
         while quiet < QUIET_TURNS and time.monotonic() < deadline:
             await asyncio.sleep(0)
             now = (
