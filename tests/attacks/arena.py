@@ -5,7 +5,8 @@ Whatever was sent, in whatever company:
 * what reaches the app is well-formed, is forwarded honestly, and bears exactly the identity that its own cookie proves;
 * nothing that some backend reads as a protected path reaches it without a session;
 * the app gets exactly the requests that the gate has admitted;
-* every client gets well-formed responses, no more than its requests can justify, and nobody else's;
+* every client gets well-formed responses, no more than its requests can justify, no fewer on a connection that stays
+  open, and nobody else's;
 * the gate never answers 500, logs no error, and still answers a stranger.
 """
 
@@ -27,7 +28,7 @@ from urllib.parse import unquote
 from gatekeeper.core.model import Allow, RequestFacts
 from gatekeeper.server.gate import Admission
 from tests.attacks.grammar import UPSTREAM_MODES, make_request, seeds
-from tests.attacks.strict import Stream, is_under, plausible_paths, read_responses, request_trouble
+from tests.attacks.strict import Stream, count_requests, is_under, plausible_paths, read_responses, request_trouble
 from tests.better_auth_db import add_session, add_user, create_database
 from tests.server.gates import COOKIE, SECRET, RunningGate, cookie_value, running_gate
 from tests.server.upstreams import Received, RecordingUpstream, answer_as, read_body, recording_upstream
@@ -306,6 +307,10 @@ def _count_troubles(stream: Stream, case: Case, *, closed: bool) -> list[str]:
     found = [f"{len(stream.answers)} responses, {possible} possible"] if len(stream.answers) > possible else []
     if any(not answer.complete for answer in stream.answers) and not closed:
         found.append("an unfinished response on an open connection")
+    may_upgrade = b"upgrade" in case.raw.lower()  # then what follows may be meant for another protocol
+    complete = 0 if may_upgrade else count_requests(case.raw)
+    if not closed and len(stream.answers) < complete and not any(answer.closes for answer in stream.answers):
+        found.append(f"{complete} requests, {len(stream.answers)} answers, and silence")
     return found
 
 
