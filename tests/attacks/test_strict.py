@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.attacks.arena import TOKEN, proves_session
 from tests.attacks.strict import count_requests, is_under, plausible_paths, read_responses, request_trouble
+from tests.attacks.verdict import TOKEN, proves_session
 from tests.server.gates import COOKIE, cookie_value
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
