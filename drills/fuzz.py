@@ -21,7 +21,8 @@ import uvloop
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from tests.attacks.arena import Arena, Case, Trouble, open_arena
+from tests.attacks.arena import Arena, open_arena
+from tests.attacks.verdict import Case, Trouble
 
 BATCH = 64
 HANG_UP_BATCHES = 0.1

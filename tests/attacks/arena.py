@@ -5,66 +5,37 @@ Whatever was sent, in whatever company:
 * what reaches the app is well-formed, is forwarded honestly, and bears exactly the identity that its own cookie proves;
 * nothing that some backend reads as a protected path reaches it without a session;
 * the app gets exactly the requests that the gate has admitted;
-* every client gets well-formed responses, no more than its requests can justify, and nobody else's;
+* every client gets well-formed responses, no more than its requests can justify, no fewer on a connection that stays
+  open, and nobody else's;
 * the gate never answers 500, logs no error, and still answers a stranger.
 """
 
 import asyncio
-import base64
-import hmac
 import logging
-import re
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any, cast
-from urllib.parse import unquote
 
 from gatekeeper.core.model import Allow, RequestFacts
 from gatekeeper.server.gate import Admission
 from tests.attacks.grammar import UPSTREAM_MODES, make_request, seeds
-from tests.attacks.strict import Stream, is_under, plausible_paths, read_responses, request_trouble
+from tests.attacks.strict import read_responses
+from tests.attacks.verdict import TOKEN, USER_ID, Case, Trouble, judge_client, judge_upstream
 from tests.better_auth_db import add_session, add_user, create_database
-from tests.server.gates import COOKIE, SECRET, RunningGate, cookie_value, running_gate
+from tests.server.gates import RunningGate, cookie_value, running_gate
 from tests.server.upstreams import Received, RecordingUpstream, answer_as, read_body, recording_upstream
 
-PROTECTED = (b"/dashboard", b"/settings")
-TOKEN, USER_ID = "ArenaArenaArenaArenaArenaArena01", "arena-user"
 LIVE = cookie_value(TOKEN).encode()
 DEAD = cookie_value("NobodyNobodyNobodyNobodyNobody01").encode()
 QUIET_TURNS = 60
 """Turns of the event loop without anything moving, after which nothing more is expected."""
 
 PATIENCE_S = 10.0
-_MARK = re.compile(rb"case-[0-9a-f]{16}")
-_NAMESPACES = ("x-auth-", "x-middleware-")
-_FORWARDING = re.compile(r"forwarded|x-forwarded-.*|x-real-ip|x-original-.*|x-rewrite-url|proxy")
-_OWN_FORWARDING = {"x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "forwarded"}
-
-
-@dataclass
-class Case:
-    """What one client sends on its connection, in these pieces; `mark` is a header value that no other case sends."""
-
-    pieces: list[bytes]
-    mark: bytes
-    hangs_up: bool = False
-
-    @property
-    def raw(self) -> bytes:
-        return b"".join(self.pieces)
-
-
-@dataclass
-class Trouble:
-    """A broken promise, and the case that it is known to belong to."""
-
-    text: str
-    case: Case | None = None
 
 
 class Client(asyncio.Protocol):
@@ -172,10 +143,7 @@ class Arena:
         clients = await asyncio.gather(*(self._connect() for _ in cases))
         await self._send(cases, clients)
         exact = not any(case.hangs_up for case in cases)
-        await self._settle(clients, exact=exact)
-        found = judge_upstream(self.upstream.requests, self.admissions.counted(), exact=exact)
-        for case, client in zip(cases, clients, strict=True):
-            found += judge_client(case, bytes(client.received), closed=client.closed, others=cases)
+        found = await self._settle(cases, clients, exact=exact)
         for client in clients:
             client.hang_up()
         await self._turns(5)
@@ -196,17 +164,19 @@ class Arena:
                     client.hang_up()
             await self._turns(6)
 
-    async def _settle(self, clients: Sequence[Client], *, exact: bool) -> None:
-        """Wait until nothing has moved for a while; longer where a request that was admitted has not arrived yet."""
+    async def _settle(self, cases: Sequence[Case], clients: Sequence[Client], *, exact: bool) -> list[Trouble]:
+        """What is wrong once nothing has moved for a while, and still is after long enough: a busy machine is slow."""
         deadline = time.monotonic() + PATIENCE_S
-        while time.monotonic() < deadline:
+        while True:
             await self._be_quiet(clients, deadline)
-            arrived = Counter((one.method, one.target) for one in self.upstream.requests)
-            if not exact or not self.admissions.counted() - arrived:
-                return
+            found = judge_upstream(self.upstream.requests, self.admissions.counted(), exact=exact)
+            for case, client in zip(cases, clients, strict=True):
+                found += judge_client(case, bytes(client.received), closed=client.closed, others=cases)
+            if not any(trouble.may_pass for trouble in found) or time.monotonic() >= deadline:
+                return found
 
     async def _be_quiet(self, clients: Sequence[Client], deadline: float) -> None:
-        before, quiet = (), 0
+        before, quiet = (0, 0, 0), 0
         while quiet < QUIET_TURNS and time.monotonic() < deadline:
             await asyncio.sleep(0)
             now = (
@@ -261,85 +231,3 @@ async def answer_safely(received: Received, reader: asyncio.StreamReader, writer
         return False
     modes = received.values("X-Drill-Upstream")
     return await answer_as(modes[0] if modes and modes[0] in UPSTREAM_MODES else "", received, writer)
-
-
-def judge_upstream(requests: Sequence[Received], admitted: Counter[tuple[str, str]], *, exact: bool) -> list[Trouble]:
-    """What is wrong with the requests that reached the app, given the admitted ones; without `exact` some of these
-    need not have arrived, since their clients have left.
-    """
-    found = [Trouble(f"{text}: {one.head!r}") for one in requests for text in troubles_of(one)]
-    arrived = Counter((one.method, one.target) for one in requests)
-    if arrived - admitted:
-        found.append(Trouble(f"arrived without admission: {dict(arrived - admitted)}"))
-    if exact and admitted - arrived:
-        found.append(Trouble(f"admitted, but never arrived: {dict(admitted - arrived)}"))
-    return found
-
-
-def troubles_of(request: Received) -> list[str]:
-    """Which promises this one request to the app breaks."""
-    if request.trouble == "unfinished head":
-        return ["an unfinished head"]
-    checks: list[Callable[[Received], str | None]] = [
-        lambda one: one.trouble,
-        lambda one: request_trouble(one.head),
-        lambda one: f"trailers {one.trailers!r}" if one.trailers else None,
-        _identity_trouble,
-        _forwarding_trouble,
-    ]
-    return [text for text in (check(request) for check in checks) if text is not None]
-
-
-def judge_client(case: Case, received: bytes, *, closed: bool, others: Sequence[Case]) -> list[Trouble]:
-    """What is wrong with what one client got."""
-    stream = read_responses(received, may_be_head=b"HEAD" in case.raw)
-    texts = [f"{stream.trouble} in {received!r}"] if stream.trouble is not None else []
-    texts += [f"answered {status}" for status in stream.statuses if status == 500]
-    texts += _count_troubles(stream, case, closed=closed)
-    foreign = {other.mark for other in others if other is not case}.intersection(_MARK.findall(received))
-    texts += [f"another client's answer: {received!r}" for _ in foreign]
-    return [Trouble(text, case) for text in texts]
-
-
-def _count_troubles(stream: Stream, case: Case, *, closed: bool) -> list[str]:
-    possible = case.raw.count(b"\r\n\r\n") + 1  # each head ends so; the last response may refuse what is no request
-    found = [f"{len(stream.answers)} responses, {possible} possible"] if len(stream.answers) > possible else []
-    if any(not answer.complete for answer in stream.answers) and not closed:
-        found.append("an unfinished response on an open connection")
-    return found
-
-
-def proves_session(header: str) -> bool:
-    """Whether the first session cookie of this header is the live token with its true signature, however spelled."""
-    pairs = [(name.strip(), value.strip()) for name, _, value in (part.partition("=") for part in header.split(";"))]
-    first = next((value for name, value in pairs if name == COOKIE), "")
-    token, _, signature = unquote(first[1:-1] if first.startswith('"') else first).rpartition(".")
-    try:
-        mac = base64.b64decode(signature, validate=True)
-    except ValueError:
-        return False
-    return token == TOKEN and mac == hmac.digest(SECRET.encode(), TOKEN.encode(), "sha256")
-
-
-def _identity_trouble(request: Received) -> str | None:
-    ours = [(name, value) for name, value in request.headers if _fold(name).startswith(_NAMESPACES)]
-    proved = any(proves_session(value) for name, value in request.headers if name.lower() == "cookie")
-    is_protected = is_under(plausible_paths(request.target), PROTECTED)
-    if ours == [("X-Auth-Status", "anonymous")]:
-        return "reached a protected path without a session" if is_protected else None
-    fields = dict(ours)
-    if not proved or len(fields) != len(ours) or any(not name.startswith("X-Auth-") for name in fields):
-        return "identity headers that its cookie does not prove"
-    is_known = fields.get("X-Auth-Status") == "authenticated" and fields.get("X-Auth-User-Id") == USER_ID
-    return None if is_known else "identity headers of nobody"
-
-
-def _forwarding_trouble(request: Received) -> str | None:
-    names = [_fold(name) for name, _ in request.headers if _FORWARDING.fullmatch(_fold(name))]
-    if sorted(names) != sorted(_OWN_FORWARDING):
-        return f"forwarding headers {names}"
-    return None if request.values("x-forwarded-for") == ["127.0.0.1"] else "another client's address"
-
-
-def _fold(name: str) -> str:
-    return re.sub("[^a-z0-9]", "-", name.lower())

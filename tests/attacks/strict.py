@@ -15,6 +15,9 @@ _RESPONSE = re.compile(rb"HTTP/1\.1 ([1-9][0-9]{2}) ([\t -~\x80-\xff]*)\r\n" + _
 _REQUEST = re.compile(rb"([%b]+) ([!-~]+) HTTP/1\.1\r\n" % TCHAR + _FIELDS)
 _CHUNK = re.compile(rb"([0-9a-f]{1,8})\r\n")
 
+_CLEAR_REQUEST = re.compile(rb"[A-Z]+ /[!-~]* HTTP/1\.1\r\n((?:[%b]+: [ -~]*\r\n)*)\r\n" % TCHAR)
+_CLEAR_CHUNKS = re.compile(rb"5\r\n.{5}\r\n0\r\n\r\n|0\r\n\r\n", re.DOTALL)
+
 HOP_BY_HOP = frozenset(
     {
         *(b"connection", b"keep-alive", b"proxy-connection", b"proxy-authorization", b"te", b"trailer", b"upgrade"),
@@ -140,6 +143,27 @@ def request_trouble(head: bytes) -> str | None:
         return "Host not exactly once"
     left = HOP_BY_HOP.intersection(names)
     return f"hop-by-hop fields: {sorted(left)}" if left else None
+
+
+def count_requests(data: bytes) -> int:
+    """How many requests at the beginning of `data` are complete and beyond doubt."""
+    count = 0
+    while match := _CLEAR_REQUEST.match(data):
+        names = {
+            name.lower(): value for name, _, value in (line.partition(b": ") for line in match[1].split(b"\r\n")[:-1])
+        }
+        end: int | None = match.end()
+        if b"transfer-encoding" in names:
+            chunks = _CLEAR_CHUNKS.match(data, match.end())
+            end = chunks.end() if chunks and b"content-length" not in names else None
+        elif b"content-length" in names:
+            length = names[b"content-length"]
+            end = match.end() + int(length) if re.fullmatch(rb"[0-9]{1,6}", length) else None
+        if end is None or end > len(data):
+            break
+        count += 1
+        data = data[end:]
+    return count
 
 
 def plausible_paths(target: str) -> set[bytes]:

@@ -117,6 +117,8 @@ async def test_a_head_that_cannot_be_trusted_is_a_502(site: Site, head: bytes) -
         pytest.param(b"2;" + b"a" * 5_000 + b"\r\nok\r\n0\r\n\r\n", id="long-extension"),
         pytest.param(b"2\r\nokxx0\r\n\r\n", id="two-other-bytes-after-the-data"),
         pytest.param(b"2\r\nok0\r\n\r\n", id="nothing-after-the-data"),
+        pytest.param(b"2\r\nokxx\r\n0\r\n\r\n", id="two-more-than-it-says"),
+        pytest.param(b"1\r\nok\r\n0\r\n\r\n", id="one-more-than-it-says"),
         pytest.param(b"2\r\nok\r\n0\r\nX : a\r\n\r\n", id="trailer-with-a-blank"),
         pytest.param(b"2\r\nok\r\n0\r\n folded\r\n\r\n", id="folded-trailer"),
         pytest.param(b"2\r\nok\r\n0\r\nX: a\0\r\n\r\n", id="nul-in-a-trailer"),

@@ -17,7 +17,10 @@ upstreams: {{api: '{other}'}}
 secret: {secret}
 store: sqlite:///{database}
 protect: [/dashboard, {{path: /api/admin}}]
-public: [{{path: /api, upstream: api, encoded_slash: pass}}, {{path: /files, encoded_slash: pass}}]
+public:
+  - {{path: /api, upstream: api, encoded_slash: pass}}
+  - {{path: /files, encoded_slash: pass}}
+  - {{path: /files/api, upstream: api, encoded_slash: pass}}
 """
 
 
@@ -87,7 +90,18 @@ async def test_only_the_canonical_path_does(site: Site, target: str) -> None:
     assert site.upstream.requests == []
 
 
-@pytest.mark.parametrize("target", ["/api%2fx", "/files%2fx", "/x%2fy", "/api/%2e%2e%2ffiles", "/files/..%2f..%2fapi"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/api%2fx",
+        "/files%2fx",
+        "/files/api%2fx",
+        "/files/%61pi%2F",
+        "/x%2fy",
+        "/api/%2e%2e%2ffiles",
+        "/files/..%2f..%2fapi",
+    ],
+)
 async def test_where_two_readings_would_go_to_two_apps_it_goes_to_none(site: Site, target: str) -> None:
     assert (await site.ask("GET", target)).status == 400
     assert site.upstream.requests == site.other.requests == []

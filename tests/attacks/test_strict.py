@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.attacks.arena import TOKEN, proves_session
-from tests.attacks.strict import is_under, plausible_paths, read_responses, request_trouble
+from tests.attacks.strict import count_requests, is_under, plausible_paths, read_responses, request_trouble
+from tests.attacks.verdict import TOKEN, proves_session
 from tests.server.gates import COOKIE, cookie_value
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -90,6 +90,21 @@ def test_what_some_backend_reads_as_protected(target: str) -> None:
 )
 def test_what_no_backend_does(target: str) -> None:
     assert not is_under(plausible_paths(target), (b"/dashboard",))
+
+
+def test_how_many_requests_are_beyond_doubt() -> None:
+    get, post = b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n", b"POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello"
+    chunked = b"POST /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+    assert count_requests(get + post + chunked + get) == 4
+    assert count_requests(get + post[:-1]) == 1
+    for doubtful in (
+        get[:-1],
+        chunked[:-1],
+        b"\n" + get,
+        post.replace(b"5", b"+5"),
+        get.replace(b"Host", b" H"),
+    ):
+        assert count_requests(get + doubtful + get) == 1
 
 
 def test_what_proves_a_session() -> None:
