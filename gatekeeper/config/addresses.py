@@ -5,6 +5,7 @@ Nothing here raises on odd text, and nothing is looked up.
 
 import ipaddress
 import re
+from collections.abc import Sequence
 from urllib.parse import SplitResult, urlsplit
 
 from gatekeeper.config.schema import Settings, Upstream
@@ -124,3 +125,11 @@ def trusts_everybody(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> 
     """Whether this is every address of its kind; `::ffff:0:0/96` is every IPv4 address."""
     mapped = isinstance(network, ipaddress.IPv6Network) and network.network_address.ipv4_mapped is not None
     return network.prefixlen == 0 or (mapped and network.prefixlen <= 96)
+
+
+def trust_everybody_together(networks: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:
+    """Whether networks that are not everybody each add up to it, like 0.0.0.0/1 and 128.0.0.0/1."""
+    fourth = [network for network in networks if isinstance(network, ipaddress.IPv4Network)]
+    sixth = [network for network in networks if isinstance(network, ipaddress.IPv6Network)]
+    merged = (*ipaddress.collapse_addresses(fourth), *ipaddress.collapse_addresses(sixth))
+    return any(map(trusts_everybody, merged))

@@ -16,6 +16,7 @@ from gatekeeper.config.addresses import (
     named_upstreams,
     parse_listen,
     split_url,
+    trust_everybody_together,
     trusts_everybody,
     upstream_problem,
 )
@@ -177,6 +178,7 @@ def _check_durations(settings: Settings) -> Iterator[Finding]:
 
 
 def _check_trusted_proxies(settings: Settings) -> Iterator[Finding]:
+    networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
     for index, entry in enumerate(settings.trusted_proxies):
         path = f"trusted_proxies[{index}]"
         if entry == "unix":
@@ -188,3 +190,7 @@ def _check_trusted_proxies(settings: Settings) -> Iterator[Finding]:
             continue
         if trusts_everybody(network):
             yield path, "this trusts everybody: any client could say who it is; name your proxies"
+            continue
+        networks.append(network)
+    if trust_everybody_together(networks):
+        yield "trusted_proxies", "together these trust everybody: any client could say who it is; name your proxies"

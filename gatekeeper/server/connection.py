@@ -184,6 +184,8 @@ class ClientConnection(web.RequestHandler):
         super().data_received(data)
         waiter = self._waiter
         if waiter is None or not data:
+            if body is not None and self._messages and isinstance(self._messages[-1][0], _ErrInfo):
+                self._break_body(body)
             return
         if not waiter.done():
             self._note_unfinished(len(data))
@@ -282,6 +284,11 @@ class ClientConnection(web.RequestHandler):
         self._next_keepalive_close_time = close_time = self._loop.time() + seconds
         if self._keepalive_handle is None and not self._force_close:
             self._keepalive_handle = self._loop.call_at(close_time, self._process_keepalive)
+
+    def _break_body(self, body: StreamReader) -> None:
+        """Tell whoever reads the body that its framing broke: the parser speaks of a malformed next request."""
+        if not body.is_eof():
+            body.set_exception(web.RequestPayloadError("the body's framing broke"))
 
     def _hold(self, data: bytes) -> None:
         self._held.append(data)

@@ -270,6 +270,11 @@ def test_five_mistakes_are_five_problems_at_their_places() -> None:
             BASE + "trusted_proxies: ['::/0']\n", 4, "trusted_proxies[0]", "trusts everybody", id="trusts-all-v6"
         ),
         pytest.param(
+            *(BASE + "trusted_proxies: [0.0.0.0/1, 10.0.0.1, 128.0.0.0/1]\n", 4, "trusted_proxies"),
+            "together these trust everybody",
+            id="trusts-everybody-in-halves",
+        ),
+        pytest.param(
             BASE + "trusted_proxies: [proxy]\n", 4, "trusted_proxies[0]", "expected an address", id="proxy-name"
         ),
         pytest.param(
