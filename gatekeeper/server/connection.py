@@ -144,7 +144,9 @@ class ClientConnection(web.RequestHandler):
         """What came behind an upgrade request: the beginning of the tunnel's bytes."""
         tail = b"".join((self._message_tail, *self._held))
         self._message_tail = b""
-        self._held.clear()
+        self._held, self._held_bytes = [], 0
+        if self._buffer_paused:
+            self._resume_reading_for_buffer()
         return tail
 
     async def drained(self) -> None:

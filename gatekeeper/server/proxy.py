@@ -246,6 +246,10 @@ class Proxy:
             if not relay.has_begun:
                 raise
             whole = False
+        except asyncio.CancelledError:
+            if relay.status == 101:
+                connection.abort()  # the client left before the tunnel could take over
+            raise
         finally:
             relay.detach()
             exchanged.took(relay.status, relay.sent_bytes, relay.cut_for)
