@@ -28,7 +28,7 @@ class RunningGate:
 
     def __init__(self, served: Served) -> None:
         self.url = served.addresses[0]
-        self.port = int(self.url.rpartition(":")[2])
+        self.port = int(self.url.rpartition(":")[2]) if "://" in self.url else 0
         self.gate: Gate = served.gate
         self.served = served
 

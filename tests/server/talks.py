@@ -33,10 +33,14 @@ class Talks:
         self._writers.append(writer)
         await self._connections.put(Wire(reader, writer))
 
+    async def connection(self) -> Wire:
+        """The app's side of the next connection."""
+        async with asyncio.timeout(PATIENCE_S):
+            return await self._connections.get()
+
     async def accept(self) -> tuple[Wire, bytes]:
         """The app's side of the next connection, and the head of its first request."""
-        async with asyncio.timeout(PATIENCE_S):
-            wire = await self._connections.get()
+        wire = await self.connection()
         return wire, await wire.until(b"\r\n\r\n")
 
     def drop(self) -> None:
@@ -51,7 +55,7 @@ async def talking_app(*, unix: Path | None = None, tls: ssl.SSLContext | None = 
     if unix is None:
         server = await asyncio.start_server(app.connected, "127.0.0.1", 0, limit=2**24, ssl=tls)
         app.port = server.sockets[0].getsockname()[1]
-        app.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{app.port}"
+        app.url = f"{'http' if tls is None else 'https'}://localhost:{app.port}"
     else:
         server = await asyncio.start_unix_server(app.connected, unix, limit=2**24)
         app.url = f"unix:{unix}"
