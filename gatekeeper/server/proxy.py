@@ -302,7 +302,7 @@ class Proxy:
         left in it.
         """
         unread = exchanged.facts is not None and exchanged.facts.has_body and not request.content.at_eof()
-        kept = request.keep_alive and not (close or unread)
+        kept = request.keep_alive and not (close or unread or request.client.server.draining)
         raw = render_answer(what, keep_alive=kept, http_1_0=request.http_1_0, is_head=request.method == "HEAD")
         exchanged.took(what.status, len(raw), None)
         request.client.write(raw)

@@ -226,7 +226,7 @@ async def test_who_vanishes_takes_the_other_along(database: Path, leaver: str) -
     async with talking_app() as app, running_gate(app.url, database) as gate:
         client, side = await opened(gate.port, app)
         leaves, stays = (client, side) if leaver == "client" else (side, client)
-        leaves.writer.transport.abort()
+        leaves.reset()
         assert await stays.rest() == b""
         await without_streams(gate)
         await without_clients(gate)

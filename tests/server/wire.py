@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import socket
 import ssl
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,12 @@ class Wire:
             return b""
         finally:
             self.writer.close()
+
+    def reset(self) -> None:
+        """Vanish: the other side gets a reset, not an end."""
+        sock = self.writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
 
     def close(self) -> None:
         self.writer.close()
