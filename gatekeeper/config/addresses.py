@@ -131,5 +131,5 @@ def trust_everybody_together(networks: Sequence[ipaddress.IPv4Network | ipaddres
     """Whether networks that are not everybody each add up to it, like 0.0.0.0/1 and 128.0.0.0/1."""
     fourth = [network for network in networks if isinstance(network, ipaddress.IPv4Network)]
     sixth = [network for network in networks if isinstance(network, ipaddress.IPv6Network)]
-    merged = (*ipaddress.collapse_addresses(fourth), *ipaddress.collapse_addresses(sixth))
-    return any(map(trusts_everybody, merged))
+    merged_fourth, merged_sixth = ipaddress.collapse_addresses(fourth), ipaddress.collapse_addresses(sixth)
+    return any(map(trusts_everybody, merged_fourth)) or any(map(trusts_everybody, merged_sixth))

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from msgspec.structs import asdict
 
+from gatekeeper.config.addresses import port_of
 from gatekeeper.config.schema import Settings, Upstream
 from gatekeeper.config.snapshot import compile_settings
 from gatekeeper.config.tls import listener_context, upstream_context
@@ -21,7 +22,7 @@ from gatekeeper.server.crowd import Crowd
 from gatekeeper.server.deadlines import Deadlines
 from gatekeeper.server.drain import drain
 from gatekeeper.server.gate import Gate, Runtime
-from gatekeeper.server.listeners import Listener, open_listener
+from gatekeeper.server.listeners import UNIX, Listener, open_listener
 from gatekeeper.server.pages import PageSettings
 from gatekeeper.server.portal import Portal
 from gatekeeper.server.proxy import Proxy
@@ -191,8 +192,8 @@ def _address(name: str, upstream: Upstream) -> UpstreamAddress:
     return UpstreamAddress(
         name=name,
         host=parts.hostname or "",
-        port=parts.port or (443 if parts.scheme == "https" else 80),
-        unix_path=parts.path if parts.scheme == "unix" else None,
+        port=port_of(parts),
+        unix_path=upstream.url.removeprefix(UNIX) if parts.scheme == "unix" else None,
         tls=upstream_context(upstream.tls) if parts.scheme == "https" else None,
         connect_timeout_s=upstream.connect_timeout,
         response_timeout_s=upstream.response_timeout,

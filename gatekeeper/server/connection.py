@@ -144,7 +144,9 @@ class ClientConnection(web.RequestHandler):
         """What came behind an upgrade request: the beginning of the tunnel's bytes."""
         tail = b"".join((self._message_tail, *self._held))
         self._message_tail = b""
-        self._held.clear()
+        self._held, self._held_bytes = [], 0
+        if self._buffer_paused:
+            self._resume_reading_for_buffer()
         return tail
 
     async def drained(self) -> None:
@@ -227,8 +229,10 @@ class ClientConnection(web.RequestHandler):
     async def start(self) -> None:
         """Answer the connection's requests, one after the other, until it ends."""
         messages, handler = self._messages, self.server.handler
+        is_first = True
         try:
-            while not self._force_close and (messages or await self._next_head()):
+            while not self._force_close and (messages or await self._next_head(is_first=is_first)):
+                is_first = False
                 message, body = messages.popleft()
                 if self._parser is not None:
                     self._parser.message_consumed()
@@ -251,8 +255,11 @@ class ClientConnection(web.RequestHandler):
             if not self._force_close and self.transport is not None:
                 self.transport.close()
 
-    async def _next_head(self) -> bool:
-        """Wait for the next request; False when there is none to come."""
+    async def _next_head(self, *, is_first: bool) -> bool:
+        """Wait for the next request; False when there is none to come.
+
+        Who connects while the server drains is served once: nobody told it to go elsewhere.
+        """
         if self._held:
             data, self._held, self._held_bytes = b"".join(self._held), [], 0
             self.data_received_again(data)
@@ -262,7 +269,7 @@ class ClientConnection(web.RequestHandler):
                 self._resume_reading_for_buffer()
         if self._messages:
             return True
-        if self.has_ended or self._close or (self.server.draining and not self.head_bytes):
+        if self.has_ended or self._close or (self.server.draining and not (is_first or self.head_bytes)):
             return False
         if self.head_bytes:
             self.server.deadlines.head_has_begun(self)

@@ -248,6 +248,10 @@ class Proxy:
             if not relay.has_begun:
                 raise
             whole = False
+        except asyncio.CancelledError:
+            if relay.status == 101:
+                connection.abort()  # the client left before the tunnel could take over
+            raise
         finally:
             relay.detach()
             exchanged.took(relay.status, relay.sent_bytes, relay.cut_for)
@@ -306,7 +310,7 @@ class Proxy:
         left in it.
         """
         unread = exchanged.facts is not None and exchanged.facts.has_body and not request.content.at_eof()
-        kept = request.keep_alive and not (close or unread)
+        kept = request.keep_alive and not (close or unread or request.client.server.draining)
         raw = render_answer(what, keep_alive=kept, http_1_0=request.http_1_0, is_head=request.method == "HEAD")
         exchanged.took(what.status, len(raw), None)
         request.client.write(raw)

@@ -94,7 +94,8 @@ class Relay:
         fields = head.fields
         has_open_end = fields.has_body and not isinstance(fields.framing, int)
         self.is_chunked = has_open_end and not self.http_1_0
-        self.keep_alive = self.keep_alive and not (has_open_end and self.http_1_0) and head.status != 101
+        ends_with_connection = (has_open_end and self.http_1_0) or head.status == 101
+        self.keep_alive = self.keep_alive and not (ends_with_connection or self.client.server.draining)
         self.status = head.status
         self.answered_at = self.upstream.pool.now()
         self.is_stream = fields.is_event_stream and has_open_end

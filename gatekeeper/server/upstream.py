@@ -147,7 +147,10 @@ class UpstreamConnection(asyncio.Protocol):
             self.touch(self.pool.address.response_timeout_s)
 
     def become_tunnel(self, tunnel: TunnelExchange) -> None:
-        """After a 101: everything from here on is the tunnel's."""
+        """After a 101: everything from here on is the tunnel's, which ends at once where the upstream has left."""
+        if self.transport is None:
+            tunnel.on_error(UpstreamProtocolError("the upstream closed the connection"))
+            return
         self._exchange = self._tunnel = tunnel
         self._sending = True
 

@@ -215,7 +215,10 @@ async def open_arena(folder: Path, more: str = "") -> AsyncIterator[Arena]:
     errors = Errors()
     logging.getLogger().addHandler(errors)
     try:
-        async with recording_upstream() as upstream, running_gate(upstream.url, database, more) as gate:
+        async with (
+            recording_upstream() as upstream,
+            running_gate(upstream.url, database, more, patience_s=None) as gate,
+        ):
             upstream.answering = answer_safely
             yield Arena(gate, upstream, errors, Admissions(gate.gate), seeds(gate.host, f"127.0.0.1:{upstream.port}"))
     finally:

@@ -25,7 +25,7 @@ async def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     text = getattr(request.module, "CONFIG", FOUR_LINES)
     async with recording_upstream() as upstream, recording_upstream() as other:
         text = text.replace("{other}", other.url)
-        async with running_gate(upstream.url, database, text=text) as gate:
+        async with running_gate(upstream.url, database, text=text, patience_s=None) as gate:
             yield Site(gate, upstream, other, database)
 
 

@@ -142,7 +142,18 @@ def request_trouble(head: bytes) -> str | None:
     if names.count(b"host") != 1:
         return "Host not exactly once"
     left = HOP_BY_HOP.intersection(names)
+    if left == {b"connection", b"upgrade"} and _is_handshake(match[3]):
+        return None
     return f"hop-by-hop fields: {sorted(left)}" if left else None
+
+
+def _is_handshake(fields: bytes) -> bool:
+    """Whether the two hop-by-hop fields, each once, ask for a WebSocket with one key (RFC 6455 §4.1)."""
+    lines = fields.lower().split(b"\r\n")
+    wanted = (b"connection: upgrade", b"upgrade: websocket")
+    keys = [line for line in lines if line.startswith(b"sec-websocket-key:")]
+    others = [line for line in lines if line.startswith((b"connection:", b"upgrade:")) and line not in wanted]
+    return all(lines.count(line) == 1 for line in wanted) and len(keys) == 1 and not others
 
 
 def count_requests(data: bytes) -> int:

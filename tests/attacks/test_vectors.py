@@ -26,7 +26,7 @@ async def target(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tupl
     create_database(database)
     add_user(database, id=USER_ID, name="Drill", email="drill@example.test", email_verified=True)
     add_session(database, user_id=USER_ID, token=TOKEN, expires_at_ms=now_ms + 3_600_000, created_at_ms=now_ms)
-    async with recording_upstream() as upstream, running_gate(upstream.url, database) as gate:
+    async with recording_upstream() as upstream, running_gate(upstream.url, database, patience_s=None) as gate:
         yield gate, upstream
 
 

@@ -32,7 +32,7 @@ class RunningGate:
     def __init__(self, served: Served) -> None:
         self.served = served
         self.url = served.addresses[0]
-        self.port = int(self.url.rpartition(":")[2])
+        self.port = int(self.url.rpartition(":")[2]) if "://" in self.url else 0
         self.gate: Gate = served.gate
         self.served = served
 
@@ -43,18 +43,23 @@ class RunningGate:
 
 @asynccontextmanager
 async def running_gate(
-    upstream: str, database: Path, more: str = "", *, text: str | None = None
+    upstream: str,
+    database: Path,
+    more: str = "",
+    *,
+    text: str | None = None,
+    patience_s: float | None = PATIENCE_S,
 ) -> AsyncIterator[RunningGate]:
     """A gate with the four-line configuration, or `text`, and further settings `more`.
 
-    Whoever waits for something that never comes gets a TimeoutError.
+    A test that waits for something that never comes gets a TimeoutError after `patience_s`.
     """
     base = text if text is not None else FOUR_LINES
     config = base.format(upstream=upstream, secret=SECRET, database=database) + more
     for name, quiet in QUIET.items():
         config += "" if f"\n{name}:" in config else f"{name}: {quiet}\n"
     settings = load_text(config, source="test.yaml", base_dir=database.parent, environ={})
-    async with asyncio.timeout(PATIENCE_S), serve(settings) as served:
+    async with asyncio.timeout(patience_s), serve(settings) as served:
         yield RunningGate(served)
 
 

@@ -362,6 +362,7 @@ class FullClient:
         self.peer = "127.0.0.1"
         self.is_http_1 = self.http_1_0 = False
         self.keep_alive = True
+        self.draining = False
         self.method = "GET"
         self.written = b""
 

@@ -6,9 +6,16 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from gatekeeper.core.errors import UpstreamError, UpstreamProtocolError, UpstreamRefused, UpstreamTimeout
+from gatekeeper.core.errors import (
+    ClientStalled,
+    UpstreamError,
+    UpstreamProtocolError,
+    UpstreamRefused,
+    UpstreamTimeout,
+)
 from gatekeeper.core.responses import ResponseHead
-from gatekeeper.server.upstream import UpstreamAddress, UpstreamConnection, UpstreamPool
+from gatekeeper.server.upstream import STALL_GRACE_S, UpstreamAddress, UpstreamConnection, UpstreamPool
+from tests.server.clock import Clock
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -57,14 +64,6 @@ class Taken:
         self.ended.set_result(error)
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.at = 1_000.0
-
-    def __call__(self) -> float:
-        return self.at
-
-
 @asynccontextmanager
 async def pool_to_app(**settings: float) -> AsyncIterator[tuple[UpstreamPool, App, Clock]]:
     app = App()
@@ -74,9 +73,14 @@ async def pool_to_app(**settings: float) -> AsyncIterator[tuple[UpstreamPool, Ap
     pool = UpstreamPool(address, asyncio.get_running_loop())
     clock = pool.now = Clock()
     try:
-        yield pool, app, clock
+        async with asyncio.timeout(60):
+            yield pool, app, clock
     finally:
         pool.close()
+        for connection in tuple(pool._open):
+            connection.abort()
+        for _ in range(10):
+            await asyncio.sleep(0)
         for writer in app.writers:
             writer.transport.abort()
         server.close()
@@ -358,3 +362,116 @@ async def test_an_early_answer_keeps_the_connection_only_once_the_body_is_sent()
         assert pool.take_idle() is None
         connection.end_body()
         assert pool.take_idle() is connection
+
+
+# --- clients that do not keep up -----------------------------------------------------------------------------------
+
+
+async def lent(pool: UpstreamPool, count: int) -> list[tuple[UpstreamConnection, Taken]]:
+    """So many connections in use, none of them waiting for its client."""
+    connections = [await pool.take() for _ in range(count)]
+    return [(connection, start(connection)) for connection in connections]
+
+
+def given_up(lots: list[tuple[UpstreamConnection, Taken]]) -> list[int]:
+    """Which exchanges were ended because of their client."""
+    ended = [number for number, (_, taken) in enumerate(lots) if taken.ended.done()]
+    assert all(isinstance(lots[number][1].ended.result(), ClientStalled) for number in ended)
+    return ended
+
+
+async def test_up_to_half_of_the_connections_may_wait_for_their_clients() -> None:
+    async with pool_to_app(max_connections=8) as (pool, _, clock):
+        lots = await lent(pool, 8)
+        for connection, _ in lots[:4]:
+            connection.pause_reading()
+        clock.at += 10_000
+        for connection, _ in lots:
+            connection.touch(60)
+        pool.tick()
+        assert given_up(lots) == []
+
+
+async def test_beyond_half_those_that_stalled_first_go_after_a_grace() -> None:
+    async with pool_to_app(max_connections=8) as (pool, _, clock):
+        lots = await lent(pool, 6)
+        for connection, _ in lots:
+            connection.pause_reading()
+            clock.at += 0.25
+        clock.at += STALL_GRACE_S - 1.75
+        pool.tick()
+        assert given_up(lots) == []
+        clock.at += 0.25
+        pool.tick()
+        assert given_up(lots) == [0]
+        clock.at += 100
+        pool.tick()
+        assert given_up(lots) == [0, 1]  # the other four are no more than half
+        await gone(lots[0][0])
+
+
+async def test_where_three_quarters_are_in_use_they_go_at_once() -> None:
+    async with pool_to_app(max_connections=8) as (pool, _, clock):
+        lots = await lent(pool, 7)
+        for connection, _ in lots[:4]:
+            connection.waits_for_client()
+            clock.at += 0.1
+        assert given_up(lots) == []
+        lots[4][0].waits_for_client()
+        assert given_up(lots) == [0]
+
+
+async def test_who_goes_on_is_no_longer_counted() -> None:
+    async with pool_to_app(max_connections=8) as (pool, _, _):
+        lots = await lent(pool, 8)
+        for connection, _ in lots[:4]:
+            connection.pause_reading()
+        lots[0][0].resume_reading()
+        lots[4][0].pause_reading()
+        assert given_up(lots) == []
+        lots[0][0].pause_reading()  # again: now it is the last of them
+        assert given_up(lots) == [1]
+
+
+async def test_an_exchange_that_ends_is_no_longer_counted() -> None:
+    async with pool_to_app(max_connections=8) as (pool, _, _):
+        lots = await lent(pool, 8)
+        for connection, _ in lots[:4]:
+            connection.pause_reading()
+        lots[0][0].abort()
+        await gone(lots[0][0])
+        lots[4][0].pause_reading()
+        assert given_up(lots) == []
+
+
+async def test_of_few_connections_none_is_taken_away() -> None:
+    async with pool_to_app(max_connections=7) as (pool, _, clock):
+        lots = await lent(pool, 7)
+        for connection, _ in lots:
+            connection.pause_reading()
+        clock.at += 10_000
+        pool.tick()
+        assert given_up(lots) == []
+
+
+async def test_a_pool_is_crowded_beyond_half() -> None:
+    async with pool_to_app(max_connections=4) as (pool, app, _):
+        lots = await lent(pool, 2)
+        assert not pool.is_crowded
+        lots += await lent(pool, 1)
+        assert pool.is_crowded
+        for _ in lots:
+            await app.answer(OK)
+        await asyncio.gather(*(taken.ended for _, taken in lots))
+        assert not pool.is_crowded  # idle ones are free
+
+
+async def test_one_that_waits_for_a_place_gets_that_of_a_client_that_did_not_keep_up() -> None:
+    async with pool_to_app(max_connections=8) as (pool, _, _):
+        lots = await lent(pool, 8)
+        waiting = asyncio.ensure_future(pool.take())
+        for connection, _ in lots[:5]:
+            connection.waits_for_client()
+        assert given_up(lots) == [0]
+        async with asyncio.timeout(20):
+            assert (await waiting) not in [connection for connection, _ in lots]

@@ -2,6 +2,10 @@
 
 import asyncio
 import json
+import socket
+import ssl
+import struct
+from pathlib import Path
 from typing import Any
 
 from tests.attacks.judge import Response, parse_responses
@@ -17,8 +21,12 @@ class Wire:
         self.writer = writer
 
     @classmethod
-    async def open(cls, port: int) -> "Wire":
-        return cls(*await asyncio.open_connection("127.0.0.1", port))
+    async def open(cls, port: int, tls: ssl.SSLContext | None = None) -> "Wire":
+        return cls(*await asyncio.open_connection("127.0.0.1", port, ssl=tls, server_hostname=tls and "gate.test"))
+
+    @classmethod
+    async def open_unix(cls, path: Path) -> "Wire":
+        return cls(*await asyncio.open_unix_connection(path))
 
     def send(self, text: str | bytes) -> None:
         self.writer.write(text.encode("latin-1") if isinstance(text, str) else text)
@@ -36,6 +44,12 @@ class Wire:
             return b""
         finally:
             self.writer.close()
+
+    def reset(self) -> None:
+        """Vanish: the other side gets a reset, not an end."""
+        sock = self.writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
 
     def close(self) -> None:
         self.writer.close()
