@@ -112,6 +112,8 @@ class Proxy:
         exchanged.request_id = parsed.forwarding.request_id or self._new_request_id()
         if owns(facts.target):
             return await self._own(request, exchanged, parsed)
+        if facts.is_websocket and (facts.has_body or (facts.method == "GET" and parsed.head.websocket_key is None)):
+            return self._write(request, exchanged, 400, Reason.BAD_UPGRADE)
         runtime = self.gate.runtime
         admission = self.gate.try_admit(facts)
         if not isinstance(admission, Admission):
@@ -166,10 +168,7 @@ class Proxy:
         route: Route,
     ) -> bool:
         facts = parsed.facts
-        is_handshake = facts.is_websocket and facts.method == "GET"
-        if is_handshake and (facts.has_body or parsed.head.websocket_key is None):
-            return self._write(request, exchanged, 400, Reason.BAD_UPGRADE)
-        outbound = _outbound(runtime, parsed, decision, route, exchanged.request_id, is_handshake=is_handshake)
+        outbound = _outbound(runtime, parsed, decision, route, exchanged.request_id)
         body, pool = self._body_of(request, parsed), runtime.upstreams[route.upstream]
         try:
             early = b""
@@ -348,10 +347,9 @@ def _refuse_too_long(parsed: Parsed, runtime: Runtime) -> None:
         raise BodyTooLarge
 
 
-def _outbound(
-    runtime: Runtime, parsed: Parsed, decision: Allow, route: Route, request_id: str, *, is_handshake: bool
-) -> Outbound:
+def _outbound(runtime: Runtime, parsed: Parsed, decision: Allow, route: Route, request_id: str) -> Outbound:
     facts, head = parsed.facts, parsed.head
+    key = head.websocket_key if facts.method == "GET" else None  # nothing else opens a WebSocket (RFC 6455 §4.1)
     if route.methods is not None:
         head = without_method_override(head)
     raw = upstream_head(
@@ -361,14 +359,14 @@ def _outbound(
         cookie=_cookie_for(runtime, facts, route),
         forwarding=forwarding_lines(parsed.forwarding) + b"X-Request-Id: %b\r\n" % request_id.encode(),
         identity=identity_lines(decision.identity),
-        upgrade=is_handshake,
+        upgrade=key is not None,
     )
     is_public = route.access is Access.PUBLIC
     return Outbound(
         method=facts.method,
         head=raw,
         has_body=facts.has_body,
-        accept=accept_for(head.websocket_key) if is_handshake and head.websocket_key is not None else None,
+        accept=None if key is None else accept_for(key),
         protected=not is_public,
         varies=is_public and route.identity == "optional",
     )

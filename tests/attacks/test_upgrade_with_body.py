@@ -12,7 +12,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 )
 async def test_a_handshake_with_a_body_is_refused(site: Site, framing: str, body: str) -> None:
     for target in ("/open", "/dashboard"):
-        raw = f"GET {target} HTTP/1.1\r\nHost: {site.gate.host}\r\n{SIGNED_IN}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        raw = f"GET {target} HTTP/1.1\r\nHost: {site.gate.host}\r\n{SIGNED_IN}\r\n"
+        raw += "Connection: Upgrade\r\nUpgrade: websocket\r\n"
         raw += "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
         answers = await site.say(
             f"{raw}{framing}\r\n\r\n{body}GET /smuggled HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
