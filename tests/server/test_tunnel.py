@@ -179,14 +179,15 @@ async def test_other_upgrades_are_ordinary_requests(database: Path, upstream: Re
     assert b"pgrade" not in upstream.requests[0].head
 
 
-async def test_a_post_that_asks_for_an_upgrade_is_none(database: Path, upstream: RecordingUpstream) -> None:
+async def test_a_post_opens_no_websocket(database: Path, upstream: RecordingUpstream) -> None:
     async with running_gate(upstream.url, database) as gate:
-        client = await Wire.open(gate.port)
-        client.send(handshake(gate.host, "Content-Length: 2").replace("GET", "POST", 1) + "ok")
-        (response,), _ = parse_responses(await client.rest(), "POST")
-    assert response.status == 200
-    assert upstream.requests[0].body == b"ok"
-    assert upstream.requests[0].values("upgrade") == []
+        for more, body, status in ((), "", 200), (("Content-Length: 2",), "ok", 400):
+            client = await Wire.open(gate.port)
+            client.send(handshake(gate.host, *more).replace("GET", "POST", 1) + body)
+            (response,), _ = parse_responses(await client.rest(), "POST")
+            assert response.status == status
+    (request,) = upstream.requests
+    assert request.values("Upgrade") == request.values("Connection") == []
 
 
 # --- passing and ending --------------------------------------------------------------------------------------------
