@@ -2,12 +2,13 @@
 
 PYTHON ?= python3
 VENV := .venv
+MINUTES ?= 10
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
 SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: run install test check bench drills clean help lock
+.PHONY: run install test check bench drills soak clean help lock
 
 run: install  ## Try it: the demo, a sample app behind the gate
 	@$(BIN)/gatekeeper demo
@@ -27,8 +28,11 @@ check: $(VENV)/.dev  ## Format, lint, types, and the core's coverage
 bench: $(VENV)/.dev  ## Measure: not here yet
 	@echo "There is no benchmark yet." && exit 1
 
-drills: $(VENV)/.dev  ## What needs real time: large bodies both ways, mutated attacks
+drills: $(VENV)/.dev  ## What needs real time: bodies, attacks, slow clients, drain, a short soak
 	@set -e; for drill in drills/*.py; do echo "== $$drill"; $(BIN)/python $$drill; done
+
+soak: $(VENV)/.dev  ## Ten minutes at half of what the gate can do: errors, memory, descriptors
+	@$(BIN)/python drills/soak.py --minutes $(MINUTES)
 
 clean:  ## Remove what was installed and built
 	rm -rf $(VENV) tests/real/node_modules build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*

@@ -2,7 +2,8 @@
 
 A third sends a request head at a byte a second, or a beginning and then nothing, and never ends it; a third a body
 (10 KB or 1 MB) at a byte a second; a third takes 1 MB at a kilobyte a second.  Each has an address of its own and
-comes again a second after it was cut.  Meanwhile ordinary visitors with a session ask for a verified page, 100 times a second, half of them on new connections.
+comes again a second after it was cut.  Meanwhile ordinary visitors with a session ask for a verified page, 100 times
+a second, half of them on new connections.
 
 Passes when no ordinary request failed, their p99 at most doubled, each unfinished head was closed within 12 s of its
 first byte, and the gate's memory grew by at most 100 MB.
