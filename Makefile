@@ -28,7 +28,7 @@ check: $(VENV)/.dev  ## Format, lint, types, and the core's coverage
 bench: $(VENV)/.dev  ## Measure: not here yet
 	@echo "There is no benchmark yet." && exit 1
 
-drills: $(VENV)/.dev  ## What needs real time: bodies, attacks, slow clients, drain, a short soak
+drills: $(VENV)/.dev  ## What needs real time: bodies, attacks, slow clients, drain, outage, soak
 	@set -e; for drill in drills/*.py; do echo "== $$drill"; $(BIN)/python $$drill; done
 
 soak: $(VENV)/.dev  ## Ten minutes at half of what the gate can do: errors, memory, descriptors
