@@ -176,9 +176,7 @@ def show(before: list[Window], during: list[Window], memory: Memory, load: SlowL
         f"slow clients: {latest['open']} open at the end, {load.fewest_open} in all at the fewest; cut {latest['cuts']}"
     )
     print(f"their answers: {latest['answers']}; their process was late by {load.longest_lag_s * 1000:.0f} ms at most")
-    print(
-        f"gate's memory: {memory.start_mb:.1f} MB before, {memory.peak_mb:.1f} MB at most (+{memory.growth_mb:.1f} MB)"
-    )
+    print(f"gate's memory: {memory}")
 
 
 def judge(

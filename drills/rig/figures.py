@@ -52,6 +52,9 @@ class Memory:
         self.start_mb = memory_mb(pid)
         self.peak_mb = self.start_mb
 
+    def __str__(self) -> str:
+        return f"{self.start_mb:.1f} MB before, {self.peak_mb:.1f} MB at most (+{self.growth_mb:.1f} MB)"
+
     @property
     def growth_mb(self) -> float:
         return self.peak_mb - self.start_mb
