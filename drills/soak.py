@@ -23,7 +23,7 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 
 import uvloop
 from rig.app import running_app
@@ -40,6 +40,7 @@ GROWTH_LIMIT_MB = 20.0
 FILES_TOLERANCE = 32
 SETTLE_S = 2.0
 BODY = bytes(range(256)) * 40
+CLOSE = (1000).to_bytes(2, "big")
 EVENT = b"data: tick\n\n"
 DIGEST = hashlib.sha256(BODY).hexdigest().encode()
 
@@ -68,8 +69,11 @@ class Mix:
     def clients(self, rate: float) -> list[Coroutine[None, None, None]]:
         """All clients, for so many requests a second on the kept connections."""
         channels = [self._channel(number, CHANNELS / rate) for number in range(CHANNELS)]
-        others = [self._socket() for _ in range(SOCKETS)] + [self._events() for _ in range(STREAMS)]
-        return [*channels, *others, *(self._leave(number) for number in range(LEAVERS))]
+        socket = handshake("/dashboard/socket", self._gate.cookie)
+        events = request("GET", "/dashboard/events", self._gate.cookie)
+        sockets = [self._streams("WebSocket", socket, 101, self._talk) for _ in range(SOCKETS)]
+        streams = [self._streams("event stream", events, 200, self._listen) for _ in range(STREAMS)]
+        return [*channels, *sockets, *streams, *(self._leave(number) for number in range(LEAVERS))]
 
     async def saturate(self, seconds: float) -> float:
         """Verified GET as fast as they are answered; how many a second."""
@@ -109,38 +113,38 @@ class Mix:
         finally:
             client.close()
 
-    async def _socket(self) -> None:
-        """A WebSocket, twenty messages, a Close both ways; and again."""
+    async def _streams(self, name: str, raw: bytes, status: int, use: Callable[[Stream], Awaitable[None]]) -> None:
+        """A stream, used and closed; and again.  That it ends unasked is a failure."""
         while True:
+            stream = None
             try:
-                socket = await Stream.open(self._gate.port, handshake("/dashboard/socket", self._gate.cookie), 101)
-                for number in range(20):
-                    message = f"message {number}".encode()
-                    socket.send_frame(1, message)
-                    if await socket.frame() != (1, message):
-                        self.failures.append("WebSocket: another message came back")
-                    self.counts["message"] += 1
-                    await asyncio.sleep(0.02)
-                socket.send_frame(8, b"\x03\xe8")
-                if await socket.frame() != (8, b"\x03\xe8"):
-                    self.failures.append("WebSocket: no Close came back")
-                socket.close()
+                stream = await Stream.open(self._gate.port, raw, status)
+                await use(stream)
             except (Lost, EOFError, ConnectionError) as error:
-                self.failures.append(f"WebSocket: {type(error).__name__} {error}")
+                self.failures.append(f"{name}: {type(error).__name__} {error}")
+            finally:
+                if stream is not None:
+                    stream.close()
 
-    async def _events(self) -> None:
-        """An event stream that is left after a few events; and again."""
-        while True:
-            try:
-                target = request("GET", "/dashboard/events", self._gate.cookie)
-                stream = await Stream.open(self._gate.port, target, 200)
-                for _ in range(5):  # a chunk may hold several events that came together
-                    if (await stream.event()).replace(EVENT, b""):
-                        self.failures.append("event stream: another event came")
-                    self.counts["event"] += 1
-                stream.close()
-            except (Lost, EOFError, ConnectionError) as error:
-                self.failures.append(f"event stream: {type(error).__name__} {error}")
+    async def _talk(self, socket: Stream) -> None:
+        """Twenty messages over a WebSocket, and a Close both ways."""
+        for number in range(20):
+            message = f"message {number}".encode()
+            socket.send_frame(1, message)
+            if await socket.frame() != (1, message):
+                self.failures.append("WebSocket: another message came back")
+            self.counts["message"] += 1
+            await asyncio.sleep(0.02)
+        socket.send_frame(8, CLOSE)
+        if await socket.frame() != (8, CLOSE):
+            self.failures.append("WebSocket: no Close came back")
+
+    async def _listen(self, stream: Stream) -> None:
+        """A few events of a stream; a chunk may hold several that came together."""
+        for _ in range(5):
+            if (await stream.event()).replace(EVENT, b""):
+                self.failures.append("event stream: another event came")
+            self.counts["event"] += 1
 
     async def _leave(self, number: int) -> None:
         """A client that leaves in the middle of something, rudely or not; and again."""
@@ -152,9 +156,11 @@ class Mix:
         )
         for turn in itertools.count(number):
             client = await Client.connect(self._gate.port)
-            client.transport.write(starts[turn % len(starts)])
-            await asyncio.sleep(LEAVE_PAUSE_S)
-            (client.abort if turn % 2 else client.close)()
+            try:
+                client.transport.write(starts[turn % len(starts)])
+                await asyncio.sleep(LEAVE_PAUSE_S)
+            finally:
+                (client.abort if turn % 2 else client.close)()
             self.counts["left"] += 1
 
 
