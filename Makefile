@@ -2,12 +2,13 @@
 
 PYTHON ?= python3
 VENV := .venv
+MINUTES ?= 10
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
 SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: run install test check bench drills image clean help lock
+.PHONY: run install test check bench drills soak image clean help lock
 
 run: install  ## Try it: the demo, a sample app behind the gate
 	@$(BIN)/gatekeeper demo
@@ -27,8 +28,11 @@ check: $(VENV)/.dev  ## Format, lint, types, and the core's coverage
 bench: $(VENV)/.runtime  ## Measure beside nginx, HAProxy, Envoy, Traefik, Caddy and Go; BENCH_ARGS=--quick for 2 minutes
 	@$(BIN)/python -m bench $(BENCH_ARGS)
 
-drills: $(VENV)/.dev  ## What needs real time: large bodies both ways, random attacks
+drills: $(VENV)/.dev  ## What needs real time: bodies, attacks, slow clients, drain, outage, soak
 	@set -e; for drill in drills/*.py; do echo "== $$drill"; $(BIN)/python $$drill; done
+
+soak: $(VENV)/.dev  ## Ten minutes at half of what the gate can do: errors, memory, descriptors
+	@$(BIN)/python drills/soak.py --minutes $(MINUTES)
 
 image:  ## Build the container image and try it
 	@bash scripts/image_test.sh

@@ -11,24 +11,13 @@ import argparse
 import asyncio
 import hashlib
 import sys
-import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
+
+from rig.figures import Memory
+from rig.gate import running_gate
 
 LIMIT_MB = 32.0
 PIECE = bytes(range(256)) * 256  # 64 KiB
-SECRET = "a-drill-secret-of-more-than-32-bytes-77aa"  # noqa: S105 - loopback only, made for this drill
-
-CONFIG = """\
-listen: 127.0.0.1:{port}
-upstream: http://127.0.0.1:{upstream}
-secret: {secret}
-store: sqlite:///{folder}/none.db
-protect: [/dashboard]
-admin: {{listen: null}}
-"""
 
 
 def digest_of(size: int) -> str:
@@ -83,57 +72,6 @@ async def serve_app(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) 
         writer.close()
 
 
-class Memory:
-    """The resident memory of a process, sampled four times a second."""
-
-    def __init__(self, pid: int) -> None:
-        self._status = Path(f"/proc/{pid}/status")
-        self.start_mb = self.now_mb()
-        self.peak_mb = self.start_mb
-
-    def now_mb(self) -> float:
-        line = next(line for line in self._status.read_text().splitlines() if line.startswith("VmRSS"))
-        return int(line.split()[1]) / 1024
-
-    async def watch(self) -> None:
-        while True:
-            self.peak_mb = max(self.peak_mb, self.now_mb())
-            await asyncio.sleep(0.25)
-
-
-@asynccontextmanager
-async def running_gate(upstream: int) -> AsyncIterator[tuple[int, int]]:
-    """A gate in a process of its own: its port and process id."""
-    with tempfile.TemporaryDirectory() as folder:
-        probe = await asyncio.start_server(lambda r, w: None, "127.0.0.1", 0)
-        port: int = probe.sockets[0].getsockname()[1]
-        probe.close()
-        config = Path(folder) / "config.yaml"
-        config.write_text(CONFIG.format(port=port, upstream=upstream, secret=SECRET, folder=folder))
-        command = [sys.executable, "-m", "gatekeeper", "run", "-c", str(config)]
-        process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
-        try:
-            await until_open(port)
-            yield port, process.pid
-        finally:
-            process.terminate()
-            await process.wait()
-
-
-async def until_open(port: int) -> None:
-    deadline = time.monotonic() + 20
-    while True:
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-        except ConnectionError:
-            if time.monotonic() > deadline:
-                raise
-            await asyncio.sleep(0.1)
-        else:
-            writer.close()
-            return
-
-
 async def fetch(port: int, size: int, pause_s: float = 0.0) -> str:
     """Download a body through the gate; its SHA-256."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=len(PIECE))
@@ -159,10 +97,11 @@ async def send(port: int, size: int) -> str:
 async def drill(size: int, slow_s: float) -> bool:
     app = await asyncio.start_server(serve_app, "127.0.0.1", 0)
     fine = True
-    async with app, running_gate(app.sockets[0].getsockname()[1]) as (port, pid):
+    async with app, running_gate(app.sockets[0].getsockname()[1]) as gate:
+        port = gate.port
         for step in ("1 MB down", "1 MB up"):
             await (fetch(port, 2**20) if "down" in step else send(port, 2**20))  # warm up: imports, pools, buffers
-        memory = Memory(pid)
+        memory = Memory(gate.pid)
         watcher = asyncio.create_task(memory.watch())
         slow_size = 16 * 2**20
         pause_s = slow_s / (slow_size / len(PIECE))
@@ -177,13 +116,14 @@ async def drill(size: int, slow_s: float) -> bool:
             began = time.monotonic()
             intact = await step() == digest_of(length)
             fine = fine and intact
-            grown = memory.peak_mb - memory.start_mb
             took = time.monotonic() - began
-            print(f"{name:40} {'intact' if intact else 'DAMAGED'} {took:6.1f} s   memory +{grown:.1f} MB", flush=True)
+            print(
+                f"{name:40} {'intact' if intact else 'DAMAGED'} {took:6.1f} s   memory +{memory.growth_mb:.1f} MB",
+                flush=True,
+            )
         watcher.cancel()
-        grown = memory.peak_mb - memory.start_mb
-        print(f"gate's memory: {memory.start_mb:.1f} MB before, {memory.peak_mb:.1f} MB at most (+{grown:.1f} MB)")
-        return fine and grown < LIMIT_MB
+        print(f"gate's memory: {memory}")
+        return fine and memory.growth_mb < LIMIT_MB
 
 
 def main() -> None:
