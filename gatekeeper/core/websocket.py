@@ -18,6 +18,7 @@ POLICY_VIOLATION = 1008
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _KEY = re.compile(rb"[A-Za-z0-9+/]{21}[AQgw]==")
 _LONGEST_HEAD = 14
+_MOST_FRAMES = 1000
 _NOT_IN_101 = (b"content-length", b"transfer-encoding")
 
 
@@ -55,22 +56,27 @@ def close_frame(code: int, *, masked: bool) -> bytes:
 
 
 class FrameTracker:
-    """Follows a stream of frames, fed in any pieces; `is_between` tells whether it stands between two of them."""
+    """Follows a stream of frames, fed in any pieces; `is_between` tells whether it stands between two of them.
 
-    __slots__ = ("_head", "_left")
+    A piece of very many small frames is not followed through: then it says so no more.  The end of a tunnel is not
+    worth the time that such a stream would cost everybody else.
+    """
+
+    __slots__ = ("_head", "_left", "_lost")
 
     def __init__(self) -> None:
         self._left = 0
         self._head = b""
+        self._lost = False
 
     @property
     def is_between(self) -> bool:
-        return self._left == 0 and not self._head
+        return self._left == 0 and not self._head and not self._lost
 
     def feed(self, data: bytes) -> None:
         """Take note of the next piece of the stream."""
-        at, size = 0, len(data)
-        while at < size:
+        at, size, frames = 0, len(data), 0
+        while at < size and not self._lost:
             if self._left:
                 step = min(self._left, size - at)
                 self._left -= step
@@ -82,6 +88,8 @@ class FrameTracker:
                 self._head = head
                 return
             at += head_size - len(self._head)
+            frames += 1
+            self._lost = frames > _MOST_FRAMES
             self._head = b""
             self._left = _payload_size(head)
 

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, cast
 
-from aiohttp import HttpVersion10, HttpVersion11, StreamReader, http_parser, web
+from aiohttp import EMPTY_PAYLOAD, HttpVersion10, HttpVersion11, StreamReader, http_parser, web
 from aiohttp.http_exceptions import BadHttpMethod, LineTooLong
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import _ErrInfo  # pyright: ignore[reportPrivateUsage]  (its place: test_connection.py)
@@ -31,6 +31,9 @@ MAX_TARGET_BYTES = 8190
 MAX_FIELDS = 100
 LINGER_S = 2.0
 """How long the rest of a refused request is still read before its connection is closed."""
+
+_CHUNK_COST = 8
+"""Bytes on the wire for each byte of a body in the smallest chunks, with something to spare."""
 
 _HELD_BYTES = 64 * 1024
 """How much of a client's next requests waits in memory before its socket is no longer read."""
@@ -93,8 +96,10 @@ class ClientConnection(web.RequestHandler):
     __slots__ = (
         "_body",
         "_discards",
+        "_had_open_body",
         "_held",
-        "_held_bytes",
+        "_overhead",
+        "_wire",
         "has_ended",
         "head_bytes",
         "peer",
@@ -113,8 +118,15 @@ class ClientConnection(web.RequestHandler):
         self.peer = UNIX_PEER
         self._body: StreamReader | None = None
         self._discards = False
-        self._held: list[bytes] = []
-        self._held_bytes = 0
+        self._held = bytearray()
+        self._overhead = 0
+        self._had_open_body = False
+        self._wire: asyncio.Transport | None = None
+
+    @property
+    def has_whole_body(self) -> bool:
+        """Whether the body of the request that is being answered has come to its end."""
+        return self._body is None or self._body.is_eof()
 
     @property
     def is_idle(self) -> bool:
@@ -137,14 +149,14 @@ class ClientConnection(web.RequestHandler):
 
     def break_off(self) -> None:
         """Abort the connection, so that an unfinished answer does not look like a finished one."""
-        if self.transport is not None:
-            self.transport.abort()
+        if self._wire is not None:
+            self._wire.abort()
 
     def take_tail(self) -> bytes:
         """What came behind an upgrade request: the beginning of the tunnel's bytes."""
-        tail = b"".join((self._message_tail, *self._held))
+        tail = self._message_tail + bytes(self._held)
         self._message_tail = b""
-        self._held, self._held_bytes = [], 0
+        self._held.clear()
         if self._buffer_paused:
             self._resume_reading_for_buffer()
         return tail
@@ -153,10 +165,17 @@ class ClientConnection(web.RequestHandler):
         """Wait until the client has taken most of what was written.  Raises ConnectionError when it has left."""
         await self._drain_helper()
 
+    def force_close(self) -> None:
+        """Close once everything is written, if the client takes it in time; what waits for that holds a deadline."""
+        super().force_close()
+        if self._wire is not None:
+            self.server.deadlines.client_closes(self)
+
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        self._wire = self.transport
         address = self.peername
         self.peer = address[0] if isinstance(address, tuple) and address else UNIX_PEER
         if not self.server.crowd.enter(self.peer):
@@ -166,6 +185,7 @@ class ClientConnection(web.RequestHandler):
         if self._manager is not None:
             self.server.crowd.leave(self.peer)
             self.server.deadlines.forget(self)
+        self._wire = None
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -183,30 +203,29 @@ class ClientConnection(web.RequestHandler):
         if body is not None and data and body.is_eof():
             self._hold(data)
             return
-        super().data_received(data)
-        waiter = self._waiter
-        if waiter is None or not data:
-            if body is not None and self._messages and isinstance(self._messages[-1][0], _ErrInfo):
-                self._break_body(body)
+        if body is not None:
+            self._receive_body(body, data)
             return
-        if not waiter.done():
+        super().data_received(data)
+        if not data:
+            return
+        if not self._messages:
             self._note_unfinished(len(data))
             return
         if self.head_bytes:
             self.server.deadlines.head_is_complete(self)
-        # Bytes behind a request without a body are the beginning of the next head.
-        is_whole = data.endswith(b"\r\n\r\n") or not self._messages or not self._messages[-1][1].is_eof()
-        self.head_bytes = 0 if is_whole else 1
+        self.head_bytes = 0 if self._ends_with_request(data) else 1
 
     def eof_received(self) -> bool:  # type: ignore[override]  # aiohttp's never keeps the connection
         """The client sends no more; it may still wait for answers (RFC 9112 §9.6).  Whether to keep the connection.
 
         A client that has left looks just the same: see `Deadlines.client_ended`.
         """
+        is_encrypted = self._wire is None or self._wire.get_extra_info("ssl_object") is not None
         if self.tunnel is not None:
-            return self.tunnel.client_ended()
+            return self.tunnel.client_ended() and not is_encrypted
         is_waiting = bool(self._messages) or (self._body is not None and self._body.is_eof())
-        if self._discards or not is_waiting or self.transport is None or self.transport.get_extra_info("ssl_object"):
+        if self._discards or not is_waiting or is_encrypted:
             return False
         self.has_ended = True
         self.server.deadlines.client_ended(self)
@@ -241,8 +260,8 @@ class ClientConnection(web.RequestHandler):
                     await self._linger()
                     return
                 self._body = body
-                if self._buffer_paused and not body.is_eof():
-                    self._resume_reading_for_buffer()  # the rest of it is still to come
+                if not body.is_eof():
+                    self._expect_rest_of(body)
                 kept = await handler(ClientRequest(self, message, body))
                 if not kept or not body.is_eof():
                     if not body.is_eof():
@@ -252,20 +271,18 @@ class ClientConnection(web.RequestHandler):
                 self._await_next_within(self._keepalive_timeout)
         finally:
             self._body = None
-            if not self._force_close and self.transport is not None:
-                self.transport.close()
+            if not self._force_close:
+                self.force_close()
 
     async def _next_head(self, *, is_first: bool) -> bool:
         """Wait for the next request; False when there is none to come.
 
         Who connects while the server drains is served once: nobody told it to go elsewhere.
         """
-        if self._held:
-            data, self._held, self._held_bytes = b"".join(self._held), [], 0
-            self.data_received_again(data)
-        if self._buffer_paused:
-            super().data_received(b"")  # the parser stopped at its limit of requests: go on from there
-            if not self._messages:
+        self._feed_held()
+        if self._buffer_paused or self._had_open_body:
+            super().data_received(b"")  # the parser may have stopped at its limit of requests: go on from there
+            if self._buffer_paused and not self._messages:
                 self._resume_reading_for_buffer()
         if self._messages:
             return True
@@ -280,11 +297,40 @@ class ClientConnection(web.RequestHandler):
             self._waiter = None
         return True
 
-    def data_received_again(self, data: bytes) -> None:
+    def _feed_held(self) -> None:
         """Parse what was held back."""
+        if self._held:
+            data = bytes(self._held)
+            self._held.clear()
+            super().data_received(data)
+            self.head_bytes = 0 if self._messages and self._ends_with_request(data) else len(data)
+
+    def _ends_with_request(self, data: bytes) -> bool:
+        """Whether no further head has begun behind the last request in this piece; behind a body one cannot tell."""
+        return data.endswith(b"\r\n\r\n") or self._messages[-1][1] is not EMPTY_PAYLOAD
+
+    def _expect_rest_of(self, body: StreamReader) -> None:
+        """Go on reading: the body of the request whose turn it is has not come to its end."""
+        self._had_open_body = True
+        self._overhead = 0
+        self._feed_held()
+        self._note_broken(body)
+        if self._buffer_paused:
+            self._resume_reading_for_buffer()
+
+    def _receive_body(self, body: StreamReader, data: bytes) -> None:
+        """Parse a piece of the body that is being read.
+
+        Chunk extensions and trailers come beside it, and aiohttp keeps the latter: they are bounded as a head is.
+        """
+        before = body.total_bytes
         super().data_received(data)
-        is_whole = data.endswith(b"\r\n\r\n") or (bool(self._messages) and not self._messages[-1][1].is_eof())
-        self.head_bytes = 0 if is_whole else len(data)
+        self._note_broken(body)
+        if not body.is_eof():
+            self._overhead = max(0, self._overhead + len(data) - _CHUNK_COST * (body.total_bytes - before))
+            if self._overhead > 2 * self.max_field_size:
+                body.set_exception(web.RequestPayloadError("more beside the body than in it"))
+                self._discards = True
 
     def _await_next_within(self, seconds: float) -> None:
         """Let aiohttp close the connection when the next request takes longer than this."""
@@ -292,15 +338,14 @@ class ClientConnection(web.RequestHandler):
         if self._keepalive_handle is None and not self._force_close:
             self._keepalive_handle = self._loop.call_at(close_time, self._process_keepalive)
 
-    def _break_body(self, body: StreamReader) -> None:
-        """Tell whoever reads the body that its framing broke: the parser speaks of a malformed next request."""
-        if not body.is_eof():
+    def _note_broken(self, body: StreamReader) -> None:
+        """Tell whoever reads the body when its framing broke: the parser speaks of a malformed next request."""
+        if self._messages and isinstance(self._messages[-1][0], _ErrInfo) and not body.is_eof():
             body.set_exception(web.RequestPayloadError("the body's framing broke"))
 
     def _hold(self, data: bytes) -> None:
-        self._held.append(data)
-        self._held_bytes += len(data)
-        if self._held_bytes > _HELD_BYTES and not self._buffer_paused:
+        self._held += data
+        if len(self._held) > _HELD_BYTES and not self._buffer_paused:
             self._pause_reading_for_buffer()
 
     def _note_unfinished(self, size: int) -> None:
@@ -314,6 +359,9 @@ class ClientConnection(web.RequestHandler):
 
     def give_up(self, status: int, reason: Reason, retry_after: int | None = None) -> None:
         """Refuse whatever is coming, and end the connection: there is no request yet that could be answered."""
+        self.server.deadlines.head_is_complete(self)
+        if self._discards:
+            return
         headers = () if retry_after is None else ((b"Retry-After", b"%d" % retry_after),)
         answer = json_answer(status, {"error": phrase(status), "code": reason.value}, headers)
         self.write(render_answer(answer, keep_alive=False))

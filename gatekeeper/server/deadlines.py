@@ -1,4 +1,4 @@
-"""Clients that take too long: with a request head, with taking an answer, with being gone.
+"""Clients that take too long: with a request head, with taking an answer, with letting go.
 
 One ticker looks after all connections of a server, and runs only while there is something to look after; a request that
 comes whole and an answer that is taken at once never get here.
@@ -52,6 +52,7 @@ class Deadlines:
         self._stalled: dict[ClientConnection, _Stall] = {}
         self._stalled_bytes = 0
         self._ended: dict[ClientConnection, tuple[float, float]] = {}
+        self._closing: dict[ClientConnection, float] = {}
         self.ticker: asyncio.TimerHandle | None = None
 
     def head_has_begun(self, client: "ClientConnection") -> None:
@@ -64,8 +65,7 @@ class Deadlines:
 
     def client_is_full(self, client: "ClientConnection") -> None:
         """The client does not take what is written.  Cuts off those that stalled first when all hold too much."""
-        transport = client.transport
-        waiting = transport.get_write_buffer_size() if transport is not None else 0
+        waiting = _waiting_for(client)
         self._stalled[client] = _Stall(self.now(), waiting)
         self._stalled_bytes += waiting
         while self._stalled_bytes > self._stalled_limit and len(self._stalled) > 1:
@@ -84,10 +84,16 @@ class Deadlines:
         self._ended[client] = (self.now() + HALF_CLOSED_S, _progress_of(client))
         self._wake()
 
+    def client_closes(self, client: "ClientConnection") -> None:
+        """The connection closes once its client has taken what is left: that must not take longer than a stall."""
+        self._closing.setdefault(client, self.now() + self._stall_s)
+        self._wake()
+
     def forget(self, client: "ClientConnection") -> None:
         """The connection is gone."""
         self._heads.pop(client, None)
         self._ended.pop(client, None)
+        self._closing.pop(client, None)
         self.client_has_drained(client)
 
     def close(self) -> None:
@@ -97,6 +103,9 @@ class Deadlines:
 
     def tick(self) -> None:
         """End what is overdue; called again by itself while anything is looked after."""
+        self.ticker = None
+        if self._heads or self._stalled or self._ended or self._closing:
+            self._wake()
         now = self.now()
         while self._heads:
             client, due = next(iter(self._heads.items()))
@@ -110,13 +119,14 @@ class Deadlines:
         for client, (due, progress) in tuple(self._ended.items()):
             if due <= now:
                 self._look_again(client, progress, now)
-        self.ticker = None
-        if self._heads or self._stalled or self._ended:
-            self._wake()
+        for client, due in tuple(self._closing.items()):
+            if due <= now:
+                del self._closing[client]
+                client.break_off()
 
     def _look_at(self, client: "ClientConnection", stall: _Stall, now: float) -> None:
         """A client that took something meanwhile is slow, not gone."""
-        waiting = client.transport.get_write_buffer_size() if client.transport is not None else 0
+        waiting = _waiting_for(client)
         if waiting >= stall.bytes_waiting:
             self._cut(client)
         else:
@@ -124,7 +134,7 @@ class Deadlines:
 
     def _look_again(self, client: "ClientConnection", progress: float, now: float) -> None:
         latest = _progress_of(client)
-        if latest != progress:
+        if latest != progress or _waiting_for(client):  # what waits to be taken has a deadline of its own
             self._ended[client] = (now + HALF_CLOSED_S, latest)
         else:
             del self._ended[client]
@@ -141,3 +151,8 @@ class Deadlines:
 
 def _progress_of(client: "ClientConnection") -> float:
     return client.pushing.progress if client.pushing is not None else 0.0
+
+
+def _waiting_for(client: "ClientConnection") -> int:
+    """Bytes that the client has not taken yet."""
+    return client.transport.get_write_buffer_size() if client.transport is not None else 0

@@ -41,7 +41,6 @@ class Listener:
 
     async def close(self) -> None:
         """Stop listening.  Clients that the kernel has connected already are served: closing would reset them."""
-        loop = asyncio.get_running_loop()
         waiting = [client for sock in self._sockets for client in _accepted(sock)]
         for server in self._servers:
             server.close()
@@ -51,11 +50,16 @@ class Listener:
                     os.unlink(url.removeprefix(UNIX))
         self._servers.clear()
         self._sockets.clear()
-        for client in waiting:
-            try:
-                await loop.connect_accepted_socket(self._factory, client, ssl=self._tls)
-            except OSError:
-                client.close()
+        await asyncio.gather(*(self._take_in(client) for client in waiting))
+
+    async def _take_in(self, client: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.connect_accepted_socket(
+                self._factory, client, ssl=self._tls, ssl_handshake_timeout=self._handshake_s
+            )
+        except OSError:
+            client.close()
 
 
 async def open_listener(

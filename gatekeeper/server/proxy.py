@@ -203,6 +203,8 @@ class Proxy:
         connection = await pool.take()
         try:
             return await self._run(request, exchanged, connection, outbound, body, early)
+        except UpstreamTimeout:
+            raise  # it was sent, and may still be at work
         except UpstreamError:
             was_dead = connection.is_reused and not connection.has_answered
             if not was_dead or outbound.has_body or outbound.method not in _IDEMPOTENT:
@@ -255,7 +257,7 @@ class Proxy:
             relay.detach()
             exchanged.took(relay.status, relay.sent_bytes, relay.cut_for)
             exchanged.upstream_answered(relay.answered_at)
-            if not relay.is_over or (feeder is not None and not feeder.done()):
+            if not relay.is_over or (feeder is not None and not _has_sent_all(feeder)):
                 connection.abort()
             if feeder is not None:
                 await _give_up(feeder)
@@ -324,13 +326,19 @@ async def _send_body(connection: UpstreamConnection, body: RequestBody) -> None:
     try:
         while not body.is_whole:
             connection.waits_for_client()
+            connection.waits_for_piece = True
             piece = await body.piece()
+            connection.waits_for_piece = False
             if len(piece) >= _PROGRESS_BYTES:
                 connection.goes_on()
             await connection.write_body(body.encode(piece))
     except ConnectionError:
         return
     connection.end_body()
+
+
+def _has_sent_all(feeder: asyncio.Future[None]) -> bool:
+    return feeder.done() and not feeder.cancelled() and feeder.exception() is None
 
 
 async def _give_up(feeder: asyncio.Future[None]) -> None:

@@ -94,8 +94,10 @@ class Relay:
         fields = head.fields
         has_open_end = fields.has_body and not isinstance(fields.framing, int)
         self.is_chunked = has_open_end and not self.http_1_0
-        ends_with_connection = (has_open_end and self.http_1_0) or head.status == 101
-        self.keep_alive = self.keep_alive and not (ends_with_connection or self.client.server.draining)
+        client = self.client
+        ends_with_connection = (has_open_end and self.http_1_0) or head.status == 101 or client.server.draining
+        # An answer that comes before the body has ended is the last one: the rest of the body would stand in the way.
+        self.keep_alive = self.keep_alive and client.has_whole_body and not ends_with_connection
         self.status = head.status
         self.answered_at = self.upstream.pool.now()
         self.is_stream = fields.is_event_stream and has_open_end
@@ -111,6 +113,7 @@ class Relay:
             )
         )
         if self.is_stream:
+            self.upstream.becomes_stream()
             self.streams.add(self, self.record)
 
     def on_body(self, data: bytes) -> None:

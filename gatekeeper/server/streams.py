@@ -6,11 +6,16 @@ say yes then counts as a no.
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
 from typing import Protocol
 
 from gatekeeper.core.errors import StoreError
 from gatekeeper.core.model import Reason, SessionRecord, SessionToken
+
+logger = logging.getLogger("gatekeeper")
 
 TICK_S = 0.25
 
@@ -91,26 +96,30 @@ class Streams:
 
     def tick(self) -> None:
         """Look after sessions that have expired; called again by itself while there are streams with sessions."""
-        now_ms = self._clock()
-        expired = {r.session.token for r in self._records.values() if r.session.expires_at_ms < now_ms}
-        for token in expired - self._asking.keys():
-            self._asking[token] = asyncio.get_running_loop().create_task(self._ask(token))
         self.ticker = None
         if self._records:
             self._wake()
+        now_ms = self._clock()
+        expired = {r.session.token for r in self._records.values() if r.session.expires_at_ms < now_ms}
+        for token in expired - self._asking.keys():
+            task = self._asking[token] = asyncio.get_running_loop().create_task(self._ask(token))
+            task.add_done_callback(partial(self._was_asked, token))
 
     async def _ask(self, token: str) -> None:
-        try:
+        record = None
+        with suppress(StoreError):
             record = await self._look_up(SessionToken(token))
-        except StoreError:
-            record = None
-        finally:
-            del self._asking[token]
         if record is None or record.session.expires_at_ms < self._clock():
             self.cut_session(token)
-            return
-        for stream in self._of_token.get(token, ()):
-            self._records[stream] = record
+        else:
+            self._records.update(dict.fromkeys(self._of_token.get(token, ()), record))
+
+    def _was_asked(self, token: str, task: asyncio.Task[None]) -> None:
+        """The store was asked.  An error that nobody thought of is no yes either."""
+        del self._asking[token]
+        if not task.cancelled() and task.exception() is not None:
+            logger.error("a session could not be looked up, its streams are cut", exc_info=task.exception())
+            self.cut_session(token)
 
     def _wake(self) -> None:
         if self.ticker is None:

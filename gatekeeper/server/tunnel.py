@@ -144,11 +144,14 @@ class Tunnel:
         self._say_goodbye()
 
     def _say_goodbye(self) -> None:
-        """Send each side its Close frame once its stream stands between two frames; nothing else follows it."""
-        if self._close_down and self._down.is_between:
+        """Send each side its Close frame once its stream stands between two frames; nothing else follows it.
+
+        A side that was told already that nothing more comes is told nothing more.
+        """
+        if self._close_down and self._down.is_between and not self._upstream_ended:
             self._client.write(close_frame(self._close_down, masked=False))
             self._close_down = 0
-        if self._close_up and self._up.is_between:
+        if self._close_up and self._up.is_between and not self._client_ended:
             self._upstream.write(close_frame(self._close_up, masked=True))
             self._close_up = 0
 

@@ -9,7 +9,8 @@ connection must have made progress, else it fails with UpstreamTimeout.
 
 `max_connections` protects the app, and clients that do not keep up must not use it up.  An exchange that waits for
 its client is stalled.  Where more than half of the connections are stalled, those that stalled first are given up:
-after STALL_GRACE_S, or at once when three quarters of all are in use.
+after STALL_GRACE_S, or at once when three quarters of all are in use.  WebSockets and event streams, which last, are
+counted apart and not limited here: each belongs to a client's connection, and those are.
 """
 
 import asyncio
@@ -101,6 +102,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._sending = False
         self._read_paused = False
         self._writable: asyncio.Future[None] | None = None
+        self.waits_for_piece = False
+        """Whether the next piece of the request body has not come from the client: no fault of the upstream's."""
 
     def __repr__(self) -> str:
         state = "closed" if self.transport is None else "busy" if self._exchange else "idle"
@@ -117,6 +120,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._exchange = exchange
         self._head_passed = False
         self._sending = has_body
+        self.waits_for_piece = False
         self.has_answered = False
         self._parser.begin(method, accept)
         self.touch(self.pool.address.response_timeout_s)
@@ -153,6 +157,11 @@ class UpstreamConnection(asyncio.Protocol):
             return
         self._exchange = self._tunnel = tunnel
         self._sending = True
+        self.becomes_stream()
+
+    def becomes_stream(self) -> None:
+        """What comes next does not end by itself: it takes no place among `max_connections`."""
+        self.pool.becomes_stream(self)
 
     def write(self, data: bytes) -> None:
         """Send bytes of a tunnel."""
@@ -204,8 +213,12 @@ class UpstreamConnection(asyncio.Protocol):
 
     def expire(self, now: float) -> None:
         """Fail the exchange if its deadline has passed.  A client that does not read is not the upstream's fault."""
-        if self._exchange is not None and now >= self.deadline and not self._read_paused:
+        if self._exchange is not None and now >= self.deadline and not self._waits_for_client:
             self._fail(UpstreamTimeout("the upstream did not answer in time"))
+
+    @property
+    def _waits_for_client(self) -> bool:
+        return self._read_paused or self.waits_for_piece
 
     def give_up_client(self) -> None:
         """End an exchange whose client does not keep up."""
@@ -262,6 +275,9 @@ class UpstreamConnection(asyncio.Protocol):
         if exchange is self._tunnel:
             self._fail(UpstreamProtocolError("the upstream closed the connection"))
             return
+        if exc is not None:
+            self._fail(UpstreamProtocolError("the upstream reset the connection"))
+            return
         try:
             self._parser.feed_eof()
         except UpstreamProtocolError as error:
@@ -285,9 +301,9 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _finish(self, exchange: Exchange) -> None:
         self._exchange = None
+        exchange.on_end()  # may stop this connection's reading: before anybody else can have it
         if not self._sending:
             self._settle()
-        exchange.on_end()
 
     def _settle(self) -> None:
         """The exchange is over in both directions: back into the pool, or closed."""
@@ -322,6 +338,7 @@ class UpstreamPool:
         self._open: set[UpstreamConnection] = set()
         self._opening = 0
         self._stalled: dict[UpstreamConnection, float] = {}
+        self._streaming: set[UpstreamConnection] = set()
         self._waiting: deque[asyncio.Future[None]] = deque()
         self.ticker: asyncio.TimerHandle | None = None
         self._closed = False
@@ -339,6 +356,11 @@ class UpstreamPool:
         """How many connections are lent to an exchange."""
         return len(self._open) - len(self._idle)
 
+    @property
+    def streaming(self) -> int:
+        """How many connections carry a WebSocket or an event stream."""
+        return len(self._streaming)
+
     def take_idle(self) -> UpstreamConnection | None:
         """An open connection that nobody uses, or None; never waits."""
         now = self.now()
@@ -354,8 +376,8 @@ class UpstreamPool:
         return None
 
     async def take(self) -> UpstreamConnection:
-        """An idle or a new connection.  Raises UpstreamRefused or UpstreamTimeout."""
-        connection = self.take_idle()
+        """An idle or a new connection; who waits already comes first.  Raises UpstreamRefused or UpstreamTimeout."""
+        connection = None if self._waiting else self.take_idle()
         return connection if connection is not None else await self.open()
 
     async def open(self) -> UpstreamConnection:
@@ -403,9 +425,20 @@ class UpstreamPool:
     def goes_on(self, connection: UpstreamConnection) -> None:
         self._stalled.pop(connection, None)
 
+    def becomes_stream(self, connection: UpstreamConnection) -> None:
+        """This connection's place is free for another."""
+        if connection in self._open:
+            self._open.discard(connection)
+            self._stalled.pop(connection, None)
+            self._streaming.add(connection)
+            self._wake_one()
+
     def give_back(self, connection: UpstreamConnection) -> None:
-        """Take a connection into the idle queue, or close it when the pool is closed."""
-        if self._closed:
+        """Take a connection into the idle queue, or close it when the pool is closed or has no place for it."""
+        if connection in self._streaming and len(self._open) + self._opening < self.address.max_connections:
+            self._streaming.discard(connection)
+            self._open.add(connection)
+        if self._closed or connection not in self._open:
             if connection.transport is not None:
                 connection.transport.close()
             return
@@ -415,6 +448,7 @@ class UpstreamPool:
     def forget(self, connection: UpstreamConnection) -> None:
         """A connection is gone."""
         self._open.discard(connection)
+        self._streaming.discard(connection)
         self._stalled.pop(connection, None)
         if connection in self._idle:
             self._idle.remove(connection)
@@ -475,13 +509,13 @@ class UpstreamPool:
 
     def tick(self) -> None:
         """Fail what is overdue and close what was idle too long; called again by itself while anything is open."""
+        alive = bool(self._open or self._streaming) and not self._closed
+        self.ticker = self.loop.call_later(_TICK_S, self.tick) if alive else None
         now = self.now()
-        for connection in tuple(self._open):
+        for connection in (*self._open, *self._streaming):
             connection.expire(now)
         self._relieve()
         while self._idle and self._idle[0].idle_until <= now:
             transport = self._idle.popleft().transport
             if transport is not None:
                 transport.close()
-        alive = bool(self._open) and not self._closed
-        self.ticker = self.loop.call_later(_TICK_S, self.tick) if alive else None
