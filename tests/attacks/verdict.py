@@ -100,8 +100,12 @@ def _missing(stream: Stream, case: Case) -> list[str]:
 
 
 def proves_session(header: str) -> bool:
-    """Whether the first session cookie of this header is the live token with its true signature, however spelled."""
-    pairs = [(name.strip(), value.strip()) for name, _, value in (part.partition("=") for part in header.split(";"))]
+    """Whether the first session cookie of this header is the live token with its true signature, however spelled.
+
+    What has no `=` is no cookie, there as here.
+    """
+    parts = [part.partition("=") for part in header.split(";") if "=" in part]
+    pairs = [(name.strip(), value.strip()) for name, _, value in parts]
     first = next((value for name, value in pairs if name == COOKIE), "")
     token, _, signature = unquote(first[1:-1] if first.startswith('"') else first).rpartition(".")
     try:
