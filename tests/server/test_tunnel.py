@@ -449,6 +449,26 @@ class Joined:
         self.loop.close()
 
 
+@pytest.mark.parametrize("ended", ["client", "app"])
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_side_that_was_told_already_that_nothing_comes_gets_no_close_frame(ended: str, inside: bool) -> None:
+    """Writing behind an end is an error: it must not keep the cut from the tunnels that come next."""
+    up, down = frame(b"up", mask=b"abcd"), frame(b"down")
+    with Joined() as joined:
+        joined.tunnel.from_client(up[:3] if inside else up)
+        joined.tunnel.on_body(down[:3] if inside else down)
+        assert joined.tunnel.client_ended() if ended == "client" else joined.tunnel.on_end() is None
+        joined.tunnel.cut(Reason.GATE_STOPS)
+        if inside and ended == "client":
+            joined.tunnel.on_body(down[3:])
+        elif inside:
+            joined.tunnel.from_client(up[3:])
+        told, not_told = (joined.upstream, joined.client) if ended == "client" else (joined.client, joined.upstream)
+        assert told.ended
+        assert told.written == (up if ended == "client" else down)[: 3 if inside else None]
+        assert not_told.written.endswith(CLOSE_AWAY if ended == "client" else close_frame(1001, masked=True))
+
+
 def split(stream: bytes, cuts: list[int]) -> list[bytes]:
     places = sorted({0, len(stream), *(cut % (len(stream) + 1) for cut in cuts)})
     return [stream[a:b] for a, b in pairwise(places)]
