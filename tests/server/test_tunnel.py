@@ -20,7 +20,7 @@ from tests.attacks.judge import parse_responses
 from tests.better_auth_db import iso
 from tests.core.test_websocket import FRAMES, frame
 from tests.server.conftest import HOUR_MS, TOKEN, now_ms
-from tests.server.gates import COOKIE, RunningGate, cookie_value, running_gate
+from tests.server.gates import COOKIE, FOUR_LINES, RunningGate, cookie_value, running_gate
 from tests.server.talks import ACCEPT, KEY, SWITCHING, exactly, handshake, opened, talking_app
 from tests.server.upstreams import RecordingUpstream
 from tests.server.wire import Wire
@@ -188,6 +188,26 @@ async def test_a_post_opens_no_websocket(database: Path, upstream: RecordingUpst
             assert response.status == status
     (request,) = upstream.requests
     assert request.values("Upgrade") == request.values("Connection") == []
+
+
+@pytest.mark.parametrize("kind", ["websocket", "events"])
+async def test_a_stream_takes_no_place_of_a_page(database: Path, kind: str) -> None:
+    text = FOUR_LINES.replace("{upstream}", "{{url: '{upstream}', max_connections: 1}}")
+    async with talking_app() as app, running_gate(app.url, database, text=text) as gate:
+        if kind == "websocket":
+            stream, _ = await opened(gate.port, app)
+        else:
+            stream = await Wire.open(gate.port)
+            stream.send(f"GET /events HTTP/1.1\r\nHost: {gate.host}\r\n\r\n")
+            side, _ = await app.accept()
+            side.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+            await stream.until(b"\r\n\r\n")
+        page = await Wire.open(gate.port)
+        page.send(f"GET /page HTTP/1.1\r\nHost: {gate.host}\r\nConnection: close\r\n\r\n")
+        side, _ = await app.accept()
+        side.send("HTTP/1.1 204 No Content\r\n\r\n")
+        assert (await page.rest()).startswith(b"HTTP/1.1 204 ")
+        stream.close()
 
 
 # --- passing and ending --------------------------------------------------------------------------------------------
