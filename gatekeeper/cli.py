@@ -1,6 +1,7 @@
 """The commands.  Exit codes: 0 done, 1 refused or failed with a message, 2 wrong usage."""
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -174,6 +175,7 @@ async def _serve(settings: Settings, log: "Log") -> None:
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, signals.put_nowait, name)
     async with serve(settings, log) as served:
+        _spare_the_collector()
         logger.info("listening on %s in front of %s", ", ".join(served.addresses), settings.upstream.url)
         received = await signals.get()
         delay_s = settings.timeouts.drain_delay if received is signal.SIGTERM else 0
@@ -184,6 +186,16 @@ async def _serve(settings: Settings, log: "Log") -> None:
         for task in (stopping, again):
             task.cancel()
         await asyncio.wait((stopping, again))
+
+
+def _spare_the_collector() -> None:
+    """Keep what was loaded at the start out of the garbage collector's sight, and let it look less often.
+
+    A full look at some hundred thousand objects that stay anyway would hold up every request for half a second.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 100)
 
 
 def _run(work: Coroutine[Any, Any, Any]) -> Any:

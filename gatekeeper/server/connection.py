@@ -248,10 +248,8 @@ class ClientConnection(web.RequestHandler):
     async def start(self) -> None:
         """Answer the connection's requests, one after the other, until it ends."""
         messages, handler = self._messages, self.server.handler
-        is_first = True
         try:
-            while not self._force_close and (messages or await self._next_head(is_first=is_first)):
-                is_first = False
+            while not self._force_close and (messages or await self._next_head()):
                 message, body = messages.popleft()
                 if self._parser is not None:
                     self._parser.message_consumed()
@@ -274,10 +272,10 @@ class ClientConnection(web.RequestHandler):
             if not self._force_close:
                 self.force_close()
 
-    async def _next_head(self, *, is_first: bool) -> bool:
+    async def _next_head(self) -> bool:
         """Wait for the next request; False when there is none to come.
 
-        Who connects while the server drains is served once: nobody told it to go elsewhere.
+        While the server drains, too: a request may be on its way, and only its answer tells the client to go elsewhere.
         """
         self._feed_held()
         if self._buffer_paused or self._had_open_body:
@@ -286,7 +284,7 @@ class ClientConnection(web.RequestHandler):
                 self._resume_reading_for_buffer()
         if self._messages:
             return True
-        if self.has_ended or self._close or (self.server.draining and not (is_first or self.head_bytes)):
+        if self.has_ended or self._close:
             return False
         if self.head_bytes:
             self.server.deadlines.head_has_begun(self)

@@ -31,7 +31,7 @@ async def drain(listener: Listener, server: GateServer, streams: Streams, *, del
         await asyncio.sleep(delay_s)
     await listener.close()
     deadline = loop.time() + limit_s
-    idle_until = min(deadline, loop.time() + (IDLE_S if delay_s else 0))
+    idle_until = min(deadline, loop.time() + IDLE_S)
     streams_at = deadline - min(_STREAMS_S, limit_s / 2)
     while (clients := server.clients()) and loop.time() < deadline:
         now = loop.time()

@@ -258,7 +258,7 @@ class Proxy:
             exchanged.took(relay.status, relay.sent_bytes, relay.cut_for)
             exchanged.upstream_answered(relay.answered_at)
             if not relay.is_over or (feeder is not None and not _has_sent_all(feeder)):
-                connection.abort()
+                connection.abandon(relay)
             if feeder is not None:
                 await _give_up(feeder)
         if relay.status == 101:

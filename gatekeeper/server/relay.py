@@ -162,7 +162,7 @@ class Relay:
     def cut(self, reason: Reason) -> None:
         """End an event stream: SESSION_ENDED or GATE_STOPS."""
         self.cut_for = reason
-        self.upstream.abort()
+        self.upstream.abandon(self)
         self._finish(whole=False)
 
     def detach(self) -> None:

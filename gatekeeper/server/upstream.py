@@ -97,6 +97,8 @@ class UpstreamConnection(asyncio.Protocol):
         self.idle_until = 0.0
         self._parser = ResponseParser()
         self._exchange: Exchange | None = None
+        self._owner: Exchange | None = None
+        """The exchange that has this connection, from its start until both its directions are over."""
         self._tunnel: TunnelExchange | None = None
         self._head_passed = False
         self._sending = False
@@ -117,7 +119,7 @@ class UpstreamConnection(asyncio.Protocol):
         `accept` is the Sec-WebSocket-Accept that a WebSocket handshake waits for.
         """
         transport = self.transport
-        self._exchange = exchange
+        self._exchange = self._owner = exchange
         self._head_passed = False
         self._sending = has_body
         self.waits_for_piece = False
@@ -180,6 +182,11 @@ class UpstreamConnection(asyncio.Protocol):
 
     def goes_on(self) -> None:
         self.pool.goes_on(self)
+
+    def abandon(self, exchange: Exchange) -> None:
+        """End what is left of this exchange; the connection may have gone on to another one already."""
+        if self._owner is exchange:
+            self.abort()
 
     def abort(self) -> None:
         """Give the exchange up; the connection cannot be used again."""
@@ -307,6 +314,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _settle(self) -> None:
         """The exchange is over in both directions: back into the pool, or closed."""
+        self._owner = None
         if self.transport is None:
             return
         if not self._parser.is_clean:

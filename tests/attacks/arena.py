@@ -169,7 +169,8 @@ class Arena:
         deadline = time.monotonic() + PATIENCE_S
         while True:
             await self._be_quiet(clients, deadline)
-            found = judge_upstream(self.upstream.requests, self.admissions.counted(), exact=exact)
+            broken = sum(b"BAD_FRAMING" in client.received for client in clients)
+            found = judge_upstream(self.upstream.requests, self.admissions.counted(), exact=exact, broken=broken)
             for case, client in zip(cases, clients, strict=True):
                 found += judge_client(case, bytes(client.received), closed=client.closed, others=cases)
             if not any(trouble.may_pass for trouble in found) or time.monotonic() >= deadline:

@@ -8,6 +8,7 @@ import stat
 import warnings
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 import pytest_asyncio
@@ -28,9 +29,9 @@ class Greeter(asyncio.Protocol):
     """Greets each client and closes."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.write(b"hello")
-        transport.close()
+        writing = cast(asyncio.Transport, transport)
+        writing.write(b"hello")
+        writing.close()
 
 
 async def greeting(**where: object) -> bytes:

@@ -638,3 +638,45 @@ async def test_one_that_waits_for_a_place_gets_that_of_a_client_that_did_not_kee
         assert given_up(lots) == [0]
         async with asyncio.timeout(20):
             assert (await waiting) not in [connection for connection, _ in lots]
+
+
+async def test_who_left_does_not_end_the_exchange_of_whoever_came_after() -> None:
+    """A client that leaves in the moment when its answer ends finds its connection with somebody else."""
+    async with pool_to_app() as (pool, app, _):
+        connection = await pool.take()
+        left = start(connection)
+        reader, writer = await app.answer(OK)
+        assert await left.ended is None
+        assert pool.take_idle() is connection
+        came_after = start(connection)
+        connection.abandon(left)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK)
+        assert await came_after.ended is None
+        assert came_after.body == b"ok"
+
+
+async def test_an_abandoned_exchange_ends_its_connection() -> None:
+    async with pool_to_app() as (pool, _, _clock):
+        connection = await pool.take()
+        taken = start(connection)
+        connection.abandon(taken)
+        await gone(connection)
+        assert not taken.ended.done()
+        assert repr(pool) == "<UpstreamPool app: 0 open, 0 idle>"
+
+
+async def test_streams_take_no_place_and_come_back_where_there_is_one() -> None:
+    async with pool_to_app(max_connections=1) as (pool, app, _):
+        stream = await pool.take()
+        streaming = start(stream)
+        stream.becomes_stream()
+        page = await pool.take()  # there is a place for it
+        assert (pool.streaming, pool.busy) == (1, 1)
+        await app.answer(OK)
+        assert await streaming.ended is None
+        await gone(stream)  # and none for the stream's connection any more
+        viewed = start(page)
+        await app.answer(OK)
+        assert await viewed.ended is None
+        assert (pool.streaming, pool.busy, pool.idle) == (0, 0, 1)
