@@ -441,6 +441,35 @@ async def test_a_stream_has_its_deadline() -> None:
         assert pool.streaming == 0
 
 
+class Passing(Taken):
+    """A tunnel that takes no note of backpressure."""
+
+    def upstream_is_full(self) -> None: ...
+
+    def upstream_has_drained(self) -> None: ...
+
+
+async def test_a_tunnel_whose_app_does_not_take_the_rest_is_not_kept() -> None:
+    """Closing waits until everything is written: not for longer than an exchange may pause."""
+    async with pool_to_app(idle_timeout_s=10) as (pool, app, clock):
+        connection = await pool.take()
+        connection.start(Taken(), "GET", GET, has_body=False)
+        connection.become_tunnel(Passing())
+        _, writer = await app.connections.get()
+        writer.transport.pause_reading()
+        connection.write(b"x" * 20_000_000)
+        connection.close()
+        clock.at += 9
+        pool.tick()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert pool.streaming == 1
+        clock.at += 1
+        pool.tick()
+        await gone(connection)
+        assert pool.streaming == 0
+
+
 async def test_a_closed_pool_keeps_nothing() -> None:
     async with pool_to_app() as (pool, app, _):
         connection = await pool.take()
