@@ -144,9 +144,12 @@ def _build_server(settings: Settings, gate: Gate, streams: Streams) -> GateServe
 
 
 def _raise_file_limit(settings: Settings) -> None:
-    """Allow as many open files as there may be connections, as far as this process may; says where it may not."""
+    """Allow as many open files as there may be connections, as far as this process may; says where it may not.
+
+    Each client's connection may be a stream, which has one to an app, besides those of `max_connections`.
+    """
     upstreams = (settings.upstream, *settings.upstreams.values())
-    wanted = (settings.limits.connections or 0) + sum(up.max_connections for up in upstreams) + _OTHER_FILES
+    wanted = 2 * (settings.limits.connections or 0) + sum(up.max_connections for up in upstreams) + _OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
