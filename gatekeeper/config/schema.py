@@ -41,7 +41,7 @@ class Upstream(msgspec.Struct, frozen=True):
     idle_timeout: Annotated[Duration, "How long an answer may pause, and an unused connection stay open."] = Duration(
         300
     )
-    max_connections: Annotated[int, "Connections to the app at the same time."] = 256
+    max_connections: Annotated[int, "Connections to the app at the same time, besides streams."] = 256
     tls: Annotated[UpstreamTls | None, "Certificates for an https upstream."] = None
 
 

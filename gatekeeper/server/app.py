@@ -144,19 +144,24 @@ def _build_server(settings: Settings, gate: Gate, streams: Streams) -> GateServe
 
 
 def _raise_file_limit(settings: Settings) -> None:
-    """Allow as many open files as there may be connections, as far as this process may; says where it may not."""
+    """Allow as many open files as there may be connections, as far as this process may; says where it may not.
+
+    Where it can be had, each client gets one more for a stream, which has a connection of its own to an app.
+    """
     upstreams = (settings.upstream, *settings.upstreams.values())
-    wanted = (settings.limits.connections or 0) + sum(up.max_connections for up in upstreams) + _OTHER_FILES
+    clients = settings.limits.connections or 0
+    needed = clients + sum(up.max_connections for up in upstreams) + _OTHER_FILES
+    wanted = needed + clients
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-        if allowed < wanted:
+        if allowed < needed:
             logger.warning(
                 "%d open files are allowed, and limits.connections needs %d: raise the limit (ulimit -n, LimitNOFILE=) "
                 "or lower limits.connections",
                 allowed,
-                wanted,
+                needed,
             )
 
 

@@ -90,6 +90,7 @@ def _upstream_connections(gate: Gate) -> Mapping[tuple[str, ...], float]:
     for name, pool in gate.runtime.upstreams.items():
         found[name or "default", "idle"] = pool.idle
         found[name or "default", "busy"] = pool.busy
+        found[name or "default", "streaming"] = pool.streaming
     return found
 
 

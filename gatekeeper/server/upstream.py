@@ -219,9 +219,17 @@ class UpstreamConnection(asyncio.Protocol):
         self.deadline = self.pool.now() + seconds
 
     def expire(self, now: float) -> None:
-        """Fail the exchange if its deadline has passed.  A client that does not read is not the upstream's fault."""
-        if self._exchange is not None and now >= self.deadline and not self._waits_for_client:
-            self._fail(UpstreamTimeout("the upstream did not answer in time"))
+        """Fail the exchange if its deadline has passed.  A client that does not read is not the upstream's fault.
+
+        Closing has the same deadline: an app that does not take the rest would keep the connection for ever.
+        """
+        if now < self.deadline:
+            return
+        if self._exchange is not None:
+            if not self._waits_for_client:
+                self._fail(UpstreamTimeout("the upstream did not answer in time"))
+        elif self.transport is not None and self.transport.is_closing():
+            self.transport.abort()
 
     @property
     def _waits_for_client(self) -> bool:

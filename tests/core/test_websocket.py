@@ -164,6 +164,19 @@ def test_a_stream_stands_between_frames_at_their_ends_alone(frames: list[bytes],
         assert tracker.is_between is (cut in ends)
 
 
+@pytest.mark.parametrize("mask", [None, b"abcd"])
+def test_a_piece_of_too_many_frames_is_not_followed_through(mask: bytes | None) -> None:
+    ping = frame(b"", opcode=9, mask=mask)
+    tracker = FrameTracker()
+    for _ in range(3):  # each piece is counted by itself
+        tracker.feed(ping * 1000)
+        assert tracker.is_between
+    tracker.feed(ping * 1001)
+    assert not tracker.is_between
+    tracker.feed(ping)
+    assert not tracker.is_between  # where it stands is not known any more
+
+
 def test_a_close_frame_for_a_client() -> None:
     assert close_frame(GOING_AWAY, masked=False) == frame(struct.pack("!H", 1001), opcode=8)
     assert close_frame(POLICY_VIOLATION, masked=False) == frame(struct.pack("!H", 1008), opcode=8)

@@ -181,7 +181,8 @@ async def test_metrics_count_what_was_recorded(database: Path, upstream: Recordi
     assert answer.status == 200
     assert header(answer, "Content-Type") == "text/plain; version=0.0.4; charset=utf-8"
     assert 'gatekeeper_requests_total{decision="allow",reason="SESSION",rule="protect /x"} 3.0' in text
-    assert 'gatekeeper_upstream_connections{state="idle",upstream="default"} 1.0' in text
+    for state, count in (("idle", 1), ("busy", 0), ("streaming", 0)):
+        assert f'gatekeeper_upstream_connections{{state="{state}",upstream="default"}} {count}.0' in text
     assert "gatekeeper_session_cache_hits_total 0.0" in text
     assert re.search(r"^gatekeeper_client_connections [0-9.]+$", text, re.MULTILINE)
     assert "secret-path" not in text

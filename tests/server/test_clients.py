@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from gatekeeper.server import connection as connection_module
+from gatekeeper.server.upstream import UpstreamPool
 from tests.attacks.judge import Response, parse_responses
 from tests.server.gates import running_gate
 from tests.server.talks import talking_app
@@ -139,6 +141,81 @@ async def test_who_ends_inside_a_request_gets_no_answer_of_the_apps(
         wire.writer.write_eof()
         assert b"200" not in await wire.rest()
     assert all(request.body != b"half" or request.trouble for request in upstream.requests)
+
+
+# --- bodies that come late -----------------------------------------------------------------------------------------
+
+
+async def test_an_upload_that_pauses_is_not_the_apps_fault(database: Path) -> None:
+    async with talking_app() as app, running_gate(app.url, database) as gate:
+        wire = await Wire.open(gate.port)
+        wire.send(head("POST", "/up", gate.host, "Content-Length: 40000") + "x" * 20_000)
+        side, _ = await app.accept()
+        assert await side.reader.readexactly(20_000) == b"x" * 20_000
+        pool = gate.gate.runtime.upstreams[""]
+        pass_s(pool, 61.0)
+        wire.send("y" * 20_000)
+        assert await side.reader.readexactly(20_000) == b"y" * 20_000
+        side.send(OK)
+        (response,) = await responses_on(wire, "POST")
+    assert response.status == 200
+
+
+async def test_an_answer_before_the_end_of_the_body_is_said_to_be_the_last(database: Path) -> None:
+    async with talking_app() as app, running_gate(app.url, database) as gate:
+        wire = await Wire.open(gate.port)
+        wire.send(head("POST", "/up", gate.host, "Content-Length: 100000", close=False) + "x" * 50_000)
+        side, _ = await app.accept()
+        side.send("HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno")
+        (response,) = await responses_on(wire, "POST")
+    assert (response.status, response.values("connection")) == (401, ["close"])
+
+
+async def test_an_early_answer_and_a_body_too_long_at_once_leave_no_connection_behind(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both within one step of the loop: the answer is the app's, and the body's end is an error."""
+    monkeypatch.setattr(connection_module, "LINGER_S", 0.0)
+    async with talking_app() as app, running_gate(app.url, database, "limits: {body_bytes: 40000}\n") as gate:
+        wire = await Wire.open(gate.port)
+        chunk = b"4e20\r\n" + b"x" * 20_000 + b"\r\n"
+        wire.send(head("POST", "/up", gate.host, "Transfer-Encoding: chunked", close=False).encode() + chunk)
+        side, _ = await app.accept()
+        assert len(await side.reader.readexactly(len(chunk))) == len(chunk)
+        (client,), pool = gate.served.server.clients(), gate.gate.runtime.upstreams[""]
+        (connection,) = pool._open
+        connection.data_received(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno")
+        client.data_received(b"7530\r\n" + b"x" * 30_000 + b"\r\n")
+        (response,) = await responses_on(wire, "POST")
+        assert response.status == 401
+        assert await side.rest() == b""
+        while gate.served.server.clients():  # noqa: ASYNC110 - until it is gone
+            await asyncio.sleep(0)
+        assert (pool.busy, pool.idle) == (0, 0)
+
+
+async def test_a_request_whose_time_was_over_is_not_sent_again(database: Path) -> None:
+    async with talking_app() as app, running_gate(app.url, database) as gate:
+        wire = await Wire.open(gate.port)
+        wire.send(head("GET", "/first", gate.host, close=False))
+        side, _ = await app.accept()
+        side.send(OK)
+        await wire.until(b"ok")
+        wire.send(head("GET", "/second", gate.host))
+        assert (await side.until(b"\r\n\r\n")).startswith(b"GET /second ")  # on the same connection
+        pass_s(gate.gate.runtime.upstreams[""], 61.0)
+        (response,) = await responses_on(wire)
+        assert response.status == 504
+        assert app._connections.empty()
+
+
+def pass_s(pool: UpstreamPool, seconds: float) -> None:
+    """Let time pass for what goes on with the app, and tick."""
+    now = pool.now() + seconds
+    pool.now = lambda: now
+    assert pool.ticker is not None
+    pool.ticker.cancel()
+    pool.tick()
 
 
 # --- HTTP/1.0 and single things ------------------------------------------------------------------------------------

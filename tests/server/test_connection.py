@@ -22,19 +22,22 @@ from gatekeeper.server.crowd import Crowd
 from gatekeeper.server.deadlines import Deadlines
 
 GET = b"GET /%d HTTP/1.1\r\nHost: h\r\n\r\n"
+POST = b"POST /%d HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n"
+CHUNKED = b"POST /%d HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
 UPGRADE = b"GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 
 
 class FakeTransport(asyncio.Transport):
     """Notes what is written to it, and whether it is read, ended or closed."""
 
-    def __init__(self, peer: str = "203.0.113.7") -> None:
-        super().__init__({"peername": (peer, 4711)})
+    def __init__(self, peer: str = "203.0.113.7", *, encrypted: bool = False) -> None:
+        super().__init__({"peername": (peer, 4711), "ssl_object": object() if encrypted else None})
         self.written = b""
         self.reading = True
         self.ended = self.closed = self.aborted = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
+        assert not self.ended
         self.written += bytes(data)
 
     def can_write_eof(self) -> bool:
@@ -101,11 +104,18 @@ class Bench:
         )
         self.open: list[ClientConnection] = []
 
-    def connect(self, peer: str = "203.0.113.7") -> tuple[ClientConnection, FakeTransport]:
-        client, transport = self.server(), FakeTransport(peer)
+    def connect(self, peer: str = "203.0.113.7", *, encrypted: bool = False) -> tuple[ClientConnection, FakeTransport]:
+        client, transport = self.server(), FakeTransport(peer, encrypted=encrypted)
         client.connection_made(transport)
         self.open.append(client)
         return client, transport
+
+    def pass_s(self, seconds: float) -> None:
+        """Let time pass, and tick."""
+        now = self.server.deadlines.now()
+        self.server.deadlines.now = lambda: now + seconds
+        self.server.deadlines.close()
+        self.server.deadlines.tick()
 
     def close(self) -> None:
         for client in self.open:
@@ -302,6 +312,95 @@ async def test_a_client_that_goes_on_sending_is_no_longer_read(bench: Bench) -> 
     assert transport.written == b"[/1][/2][/3]"
 
 
+async def test_what_was_held_of_a_body_stands_before_what_comes_later(bench: Bench) -> None:
+    """Nothing of a body may be taken for a request, however it was cut and whenever its turn comes."""
+    bench.handler.waits = True
+    client, _ = bench.connect()
+    first, inner, last = b"a" * 30, GET % 9, b"z" * 30
+    client.data_received(GET % 1 + POST % (2, len(first + inner + last)) + first)
+    await settle()
+    client.data_received(inner)  # while /1 is answered
+    bench.handler.go_on.set()
+    await settle()
+    client.data_received(last)
+    await settle()
+    assert bench.handler.requests[1].content.read_nowait() == first + inner + last
+    for _ in range(2):
+        bench.handler.go_on.set()
+        await settle()
+    assert bench.handler.targets == ["/1", "/2"]
+
+
+async def test_who_reads_a_body_hears_that_what_was_held_of_it_is_broken(bench: Bench) -> None:
+    bench.handler.waits = True
+    client, _ = bench.connect()
+    client.data_received(GET % 1 + CHUNKED % 2 + b"5\r\nhello\r\n")
+    await settle()
+    client.data_received(b"zz\r\n")
+    bench.handler.go_on.set()
+    await settle()
+    assert isinstance(bench.handler.requests[1].content.exception(), web.RequestPayloadError)
+
+
+async def test_behind_a_body_that_came_in_pieces_all_requests_are_answered(bench: Bench) -> None:
+    bench.handler.waits = True
+    client, transport = bench.connect()
+    client.data_received(POST % (0, 5))
+    await settle()
+    client.data_received(b"hello")
+    bench.handler.waits = False
+    bench.handler.go_on.set()
+    await settle()
+    client.data_received(b"".join(GET % number for number in range(1, 41)))
+    for _ in range(10):
+        await settle()
+    assert bench.handler.targets == [f"/{number}" for number in range(41)]
+    assert transport.reading
+
+
+async def test_trailers_are_bounded_as_a_head_is(bench: Bench) -> None:
+    bench.handler.waits = True
+    client, _ = bench.connect()
+    client.data_received(CHUNKED % 1)
+    await settle()
+    client.data_received(b"5\r\nhello\r\n0\r\n")
+    body = bench.handler.requests[0].content
+    for number in range(2):
+        client.data_received(b"X-%d: " % number + b"v" * 900 + b"\r\n")
+    assert body.exception() is None
+    client.data_received(b"X-2: " + b"v" * 900 + b"\r\n")
+    assert isinstance(body.exception(), web.RequestPayloadError)
+    client.data_received(b"\r\n" + GET % 2)
+    assert not body.is_eof()
+    bench.handler.go_on.set()
+    await settle()
+    assert bench.handler.targets == ["/1"]
+
+
+async def test_chunk_extensions_are_bounded_too(bench: Bench) -> None:
+    bench.handler.waits = True
+    client, _ = bench.connect()
+    client.data_received(CHUNKED % 1)
+    await settle()
+    for _ in range(3):
+        client.data_received(b"1;" + b"x" * 900 + b"\r\na\r\n")
+    assert isinstance(bench.handler.requests[0].content.exception(), web.RequestPayloadError)
+
+
+async def test_a_long_body_in_the_smallest_chunks_is_none_of_that(bench: Bench) -> None:
+    bench.handler.waits = True
+    client, _ = bench.connect()
+    client.data_received(CHUNKED % 1)
+    await settle()
+    for _ in range(100):
+        client.data_received(b"1\r\na\r\n" * 100)
+    client.data_received(b"0\r\n\r\n")
+    body = bench.handler.requests[0].content
+    assert body.exception() is None
+    assert body.is_eof()
+    assert body.total_bytes == 10_000
+
+
 async def test_the_last_request_that_the_parser_takes_at_once_gets_the_rest_of_its_body(bench: Bench) -> None:
     client, transport = bench.connect()
     bench.handler.waits = True
@@ -415,7 +514,22 @@ async def test_a_client_that_ends_before_its_request_does_is_not_kept(bench: Ben
     assert client.eof_received() is False
 
 
-# --- heads and crowds ----------------------------------------------------------------------------------------------
+async def test_an_encrypted_tunnel_has_no_halves(bench: Bench) -> None:
+    """TLS ends both directions at once, and asyncio complains where a protocol asks for more."""
+
+    class Ended:
+        def from_client(self, data: bytes) -> None: ...
+
+        def client_ended(self) -> bool:
+            return True
+
+    for encrypted in (False, True):
+        client, _ = bench.connect(encrypted=encrypted)
+        client.tunnel = Ended()
+        assert client.eof_received() is not encrypted
+
+
+# --- heads ---------------------------------------------------------------------------------------------------------
 
 
 async def test_a_head_that_takes_too_long_is_refused(bench: Bench) -> None:
@@ -457,6 +571,80 @@ async def test_the_beginning_of_a_next_head_has_its_deadline_too(bench: Bench) -
     bench.server.deadlines.now = lambda: now() + 10
     bench.server.deadlines.tick()
     assert transport.written.startswith(b"[/1]HTTP/1.1 408 ")
+
+
+async def test_a_body_in_one_piece_with_its_head_is_no_beginning_of_the_next(bench: Bench) -> None:
+    client, transport = bench.connect()
+    await settle()
+    client.data_received(POST % (1, 5) + b"hello")
+    await settle()
+    bench.pass_s(11)
+    assert transport.written == b"[/1]"
+    assert not transport.ended
+    client.data_received(GET % 2)
+    await settle()
+    assert transport.written == b"[/1][/2]"
+
+
+async def test_a_head_that_begins_with_the_connection_has_its_deadline(bench: Bench) -> None:
+    """Before the loop over its requests has started, as bytes that come with the end of a TLS handshake do."""
+    client, transport = bench.connect()
+    client.data_received(b"GET / HT")
+    await settle()
+    bench.pass_s(10)
+    assert transport.written.startswith(b"HTTP/1.1 408 ")
+
+
+async def test_who_is_refused_is_refused_once_and_others_keep_their_deadline(bench: Bench) -> None:
+    (client, transport), (other, late) = bench.connect(), bench.connect()
+    await settle()
+    client.data_received(b"GET / HTTP/1.1\r\n")
+    other.data_received(b"GET / HTTP/1.1\r\n")
+    client.data_received(b"".join(b"X-%d: %b\r\n" % (number, b"x" * 400) for number in range(3)))
+    assert transport.written.startswith(b"HTTP/1.1 431 ")
+    assert transport.ended
+    bench.pass_s(10)
+    assert transport.written.count(b"HTTP/1.1 ") == 1
+    assert late.written.startswith(b"HTTP/1.1 408 ")
+    client.give_up(408, Reason.HEAD_TIMEOUT)
+    assert transport.written.count(b"HTTP/1.1 ") == 1
+    assert [status for _, status, _ in bench.refused] == [431, 408]
+
+
+# --- connections that are closed -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["last", "idle"])
+async def test_a_client_that_does_not_take_the_rest_is_cut_off(bench: Bench, how: str) -> None:
+    """Closing waits until everything is written: not for longer than a client may stall."""
+    bench.handler.kept = how == "idle"
+    client, transport = bench.connect()
+    client.data_received(GET % 1)
+    await settle()
+    if how == "idle":
+        client._next_keepalive_close_time = 0.0
+        client._process_keepalive()
+    assert transport.written == b"[/1]"
+    assert transport.closed
+    bench.pass_s(59)
+    assert not transport.aborted
+    bench.pass_s(1)
+    assert transport.aborted
+
+
+async def test_a_client_that_takes_the_rest_is_forgotten(bench: Bench) -> None:
+    bench.handler.kept = False
+    client, transport = bench.connect()
+    client.data_received(GET % 1)
+    await settle()
+    assert transport.closed
+    client.connection_lost(None)
+    bench.pass_s(60)
+    assert not transport.aborted
+    assert bench.server.deadlines.ticker is None
+
+
+# --- crowds --------------------------------------------------------------------------------------------------------
 
 
 async def test_too_many_connections_are_refused_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:

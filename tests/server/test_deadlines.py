@@ -181,6 +181,35 @@ async def test_a_client_whose_answer_has_not_begun_has_left_too(held: Held) -> N
     assert client.is_broken_off
 
 
+async def test_a_client_that_still_takes_what_waits_has_not_left(held: Held) -> None:
+    """A slow reader that is half-closed: how long it may take is another deadline."""
+    client = FakeClient(100)
+    held.deadlines.client_ended(client)
+    for waiting in (90, 90, 1):
+        client.waiting = waiting
+        held.pass_s(HALF_CLOSED_S)
+        assert not client.is_broken_off
+    client.waiting = 0
+    held.pass_s(HALF_CLOSED_S)
+    assert client.is_broken_off
+
+
+# --- clients whose connection closes -------------------------------------------------------------------------------
+
+
+async def test_to_let_go_takes_no_longer_than_a_stall(held: Held) -> None:
+    client = FakeClient(100)
+    held.deadlines.client_closes(client)
+    held.pass_s(STALL_S - 0.1)
+    held.deadlines.client_closes(client)  # once more: the time is not extended
+    assert not client.is_broken_off
+    held.pass_s(0.1)
+    assert client.is_broken_off
+    assert held.deadlines.ticker is not None
+    held.pass_s(1)
+    assert held.deadlines.ticker is None
+
+
 # --- the ticker ----------------------------------------------------------------------------------------------------
 
 
@@ -189,6 +218,7 @@ async def test_who_is_gone_is_forgotten_everywhere(held: Held) -> None:
     held.deadlines.head_has_begun(client)
     held.deadlines.client_is_full(client)
     held.deadlines.client_ended(client)
+    held.deadlines.client_closes(client)
     client.transport = None
     held.deadlines.forget(client)
     held.pass_s(STALL_S)
@@ -196,7 +226,7 @@ async def test_who_is_gone_is_forgotten_everywhere(held: Held) -> None:
     assert held.deadlines.ticker is None
 
 
-@pytest.mark.parametrize("what", ["head_has_begun", "client_is_full", "client_ended"])
+@pytest.mark.parametrize("what", ["head_has_begun", "client_is_full", "client_ended", "client_closes"])
 async def test_the_ticker_runs_while_there_is_something_to_look_after(held: Held, what: str) -> None:
     assert held.deadlines.ticker is None
     client = FakeClient(1)
@@ -210,3 +240,19 @@ async def test_the_ticker_runs_while_there_is_something_to_look_after(held: Held
     held.deadlines.forget(client)
     held.pass_s(1)
     assert held.deadlines.ticker is None
+
+
+async def test_an_error_with_one_client_does_not_stop_the_deadlines_of_all(held: Held) -> None:
+    class Faulty(FakeClient):
+        def give_up(self, status: int, reason: Reason) -> None:
+            raise RuntimeError("an error that nobody thought of")
+
+    other = FakeClient()
+    held.deadlines.head_has_begun(Faulty())
+    held.deadlines.head_has_begun(other)
+    with pytest.raises(RuntimeError):
+        held.pass_s(HEAD_S)
+    assert held.deadlines.ticker is not None
+    assert not held.deadlines.ticker.cancelled()
+    held.pass_s(1)
+    assert other.refused == [(408, Reason.HEAD_TIMEOUT)]

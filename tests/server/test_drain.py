@@ -110,6 +110,25 @@ async def test_websockets_are_told_that_the_gate_goes_away(database: Path) -> No
         await stopping
 
 
+@pytest.mark.parametrize("half_closed", ["client", "app"])
+async def test_a_half_closed_websocket_does_not_stop_the_stopping(database: Path, half_closed: str) -> None:
+    async with talking_app() as app, running_gate(app.url, database) as gate:
+        client, side = await opened(gate.port, app)
+        other, other_side = await opened(gate.port, app)
+        ending, hears = (client, side) if half_closed == "client" else (side, client)
+        ending.writer.write_eof()
+        async with asyncio.timeout(20):
+            assert await hears.reader.read() == b""
+        stopping = await draining(gate)
+        assert await exactly(other, 4) == close_frame(1001, masked=False)
+        assert await exactly(ending, 4 if half_closed == "client" else 8) == close_frame(
+            1001, masked=half_closed == "app"
+        )
+        for wire in (client, side, other, other_side):
+            wire.close()
+        await stopping
+
+
 async def test_event_streams_end_unfinished(database: Path) -> None:
     async with talking_app() as app, running_gate(app.url, database) as gate:
         wire = await Wire.open(gate.port)

@@ -6,7 +6,7 @@ import socket
 import ssl
 import stat
 import warnings
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import cast
 
@@ -240,6 +240,56 @@ async def test_a_websocket_through_tls(database: Path, trusting: ssl.SSLContext)
         assert await client.rest() == b"x" * 1_000_000
 
 
+async def test_a_head_that_comes_with_the_end_of_the_handshake_has_its_deadline(
+    database: Path, upstream: RecordingUpstream, trusting: ssl.SSLContext
+) -> None:
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    hello = trusting.wrap_bio(incoming, outgoing, server_hostname="gate.test")
+    async with running_gate(upstream.url, database, TLS) as gate:
+        wire = await Wire.open(gate.port)
+
+        async def done(what: Callable[[], bytes | None]) -> bytes | None:
+            while True:
+                try:
+                    return what()
+                except ssl.SSLWantReadError:
+                    wire.send(outgoing.read())
+                    incoming.write(await wire.some())
+
+        await done(hello.do_handshake)
+        hello.write(b"GET / HT")
+        wire.send(outgoing.read())  # the client's Finished, and the beginning of a head
+        deadlines = gate.served.server.deadlines
+        while not gate.served.server.clients():  # noqa: ASYNC110 - until it is let in
+            await asyncio.sleep(0)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        now = deadlines.now() + 60
+        deadlines.now = lambda: now
+        deadlines.close()
+        deadlines.tick()
+        answer = await done(lambda: hello.read(65_536))
+        assert answer is not None
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        wire.reset()
+
+
+async def test_the_end_of_a_websocket_through_tls_is_nothing_to_log(
+    database: Path, trusting: ssl.SSLContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with talking_app() as app, running_gate(app.url, database, TLS) as gate:
+        client = await Wire.open(gate.port, trusting)
+        client.send(handshake("gate.test"))
+        side, _ = await app.accept()
+        side.send(SWITCHING)
+        await client.until(b"\r\n\r\n")
+        client.close()
+        assert await side.rest() == b""
+        while gate.served.server.clients():  # noqa: ASYNC110 - until it is gone
+            await asyncio.sleep(0)
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
+
+
 @pytest_asyncio.fixture
 async def tls_listener(trusting: ssl.SSLContext, tmp_path: Path) -> AsyncIterator[Listener]:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -259,3 +309,18 @@ async def test_who_is_connected_already_gets_its_tls_too(trusting: ssl.SSLContex
         assert await reader.read() == b"hello"
         await closing
     writer.close()
+
+
+async def test_who_waits_and_says_nothing_does_not_keep_the_others(
+    trusting: ssl.SSLContext, tls_listener: Listener
+) -> None:
+    port = int(tls_listener.addresses[0].rpartition(":")[2])
+    silent, client = (socket.create_connection(("127.0.0.1", port)) for _ in range(2))
+    client.setblocking(False)
+    closing = asyncio.ensure_future(tls_listener.close())
+    async with asyncio.timeout(20):
+        reader, writer = await asyncio.open_connection(sock=client, ssl=trusting, server_hostname="gate.test")
+        assert await reader.read() == b"hello"
+        writer.close()
+        silent.close()
+        await closing

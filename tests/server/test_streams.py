@@ -29,7 +29,7 @@ class Held:
         self.at_ms = NOW_MS
         self.stored: dict[str, SessionRecord] = {}
         self.asked: list[str] = []
-        self.fails = False
+        self.fault: Exception | None = None
         self.answers = asyncio.Event()
         self.answers.set()
         self.cut: list[SessionRecord] = []
@@ -38,8 +38,8 @@ class Held:
     async def look_up(self, token: SessionToken) -> SessionRecord | None:
         self.asked.append(token)
         await self.answers.wait()
-        if self.fails:
-            raise StoreUnavailable("the fake store is away")
+        if self.fault is not None:
+            raise self.fault
         return self.stored.get(token)
 
     def open(self, of: str = "a", user: str = "ada", expires_in_ms: int = 1_000) -> FakeStream:
@@ -132,14 +132,34 @@ async def test_a_session_that_was_extended_goes_on(held: Held) -> None:
     assert first.cut_for == second.cut_for == [Reason.SESSION_ENDED]
 
 
-@pytest.mark.parametrize("fault", ["deleted", "away"])
-async def test_a_store_that_cannot_say_yes_says_no(held: Held, fault: str) -> None:
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(None, id="deleted"),
+        pytest.param(StoreUnavailable("the fake store is away"), id="away"),
+        pytest.param(RuntimeError("an error that nobody thought of"), id="unforeseen"),
+    ],
+)
+async def test_a_store_that_cannot_say_yes_says_no(held: Held, fault: Exception | None) -> None:
     stream = held.open(expires_in_ms=1_000)
-    if fault == "deleted":
-        held.stored.clear()
-    held.fails = fault == "away"
+    held.stored.clear()
+    held.fault = fault
     await held.tick(after_ms=1_001)
     assert stream.cut_for == [Reason.SESSION_ENDED]
+
+
+async def test_an_unforeseen_error_of_the_store_is_told_and_ends_no_other_stream(
+    held: Held, caplog: pytest.LogCaptureFixture
+) -> None:
+    held.open("a", expires_in_ms=1_000)
+    other = held.open("b", expires_in_ms=5_000)
+    held.fault = RuntimeError("an error that nobody thought of")
+    await held.tick(after_ms=1_001)
+    assert "an error that nobody thought of" in caplog.text
+    held.fault = None
+    await held.tick()
+    assert (held.asked, other.cut_for, held.streams.count) == (["a"], [], 1)
+    assert held.streams.ticker is not None
 
 
 async def test_while_the_store_is_asked_it_is_not_asked_again(held: Held) -> None:

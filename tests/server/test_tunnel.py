@@ -20,7 +20,7 @@ from tests.attacks.judge import parse_responses
 from tests.better_auth_db import iso
 from tests.core.test_websocket import FRAMES, frame
 from tests.server.conftest import HOUR_MS, TOKEN, now_ms
-from tests.server.gates import COOKIE, RunningGate, cookie_value, running_gate
+from tests.server.gates import COOKIE, FOUR_LINES, RunningGate, cookie_value, running_gate
 from tests.server.talks import ACCEPT, KEY, SWITCHING, exactly, handshake, opened, talking_app
 from tests.server.upstreams import RecordingUpstream
 from tests.server.wire import Wire
@@ -188,6 +188,26 @@ async def test_a_post_opens_no_websocket(database: Path, upstream: RecordingUpst
             assert response.status == status
     (request,) = upstream.requests
     assert request.values("Upgrade") == request.values("Connection") == []
+
+
+@pytest.mark.parametrize("kind", ["websocket", "events"])
+async def test_a_stream_takes_no_place_of_a_page(database: Path, kind: str) -> None:
+    text = FOUR_LINES.replace("{upstream}", "{{url: '{upstream}', max_connections: 1}}")
+    async with talking_app() as app, running_gate(app.url, database, text=text) as gate:
+        if kind == "websocket":
+            stream, _ = await opened(gate.port, app)
+        else:
+            stream = await Wire.open(gate.port)
+            stream.send(f"GET /events HTTP/1.1\r\nHost: {gate.host}\r\n\r\n")
+            side, _ = await app.accept()
+            side.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+            await stream.until(b"\r\n\r\n")
+        page = await Wire.open(gate.port)
+        page.send(f"GET /page HTTP/1.1\r\nHost: {gate.host}\r\nConnection: close\r\n\r\n")
+        side, _ = await app.accept()
+        side.send("HTTP/1.1 204 No Content\r\n\r\n")
+        assert (await page.rest()).startswith(b"HTTP/1.1 204 ")
+        stream.close()
 
 
 # --- passing and ending --------------------------------------------------------------------------------------------
@@ -447,6 +467,26 @@ class Joined:
 
     def __exit__(self, *_: object) -> None:
         self.loop.close()
+
+
+@pytest.mark.parametrize("ended", ["client", "app"])
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_side_that_was_told_already_that_nothing_comes_gets_no_close_frame(ended: str, inside: bool) -> None:
+    """Writing behind an end is an error: it must not keep the cut from the tunnels that come next."""
+    up, down = frame(b"up", mask=b"abcd"), frame(b"down")
+    with Joined() as joined:
+        joined.tunnel.from_client(up[:3] if inside else up)
+        joined.tunnel.on_body(down[:3] if inside else down)
+        assert joined.tunnel.client_ended() if ended == "client" else joined.tunnel.on_end() is None
+        joined.tunnel.cut(Reason.GATE_STOPS)
+        if inside and ended == "client":
+            joined.tunnel.on_body(down[3:])
+        elif inside:
+            joined.tunnel.from_client(up[3:])
+        told, not_told = (joined.upstream, joined.client) if ended == "client" else (joined.client, joined.upstream)
+        assert told.ended
+        assert told.written == (up if ended == "client" else down)[: 3 if inside else None]
+        assert not_told.written.endswith(CLOSE_AWAY if ended == "client" else close_frame(1001, masked=True))
 
 
 def split(stream: bytes, cuts: list[int]) -> list[bytes]:

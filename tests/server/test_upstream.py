@@ -1,6 +1,8 @@
 """Connections to the app: pool, deadlines, and all that goes wrong, over real sockets with a clock in hand."""
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -77,7 +79,7 @@ async def pool_to_app(**settings: float) -> AsyncIterator[tuple[UpstreamPool, Ap
             yield pool, app, clock
     finally:
         pool.close()
-        for connection in tuple(pool._open):
+        for connection in (*pool._open, *pool._streaming):
             connection.abort()
         for _ in range(10):
             await asyncio.sleep(0)
@@ -237,6 +239,18 @@ async def test_answers_that_break_off_or_are_none(answer: bytes) -> None:
         await gone(connection)
 
 
+async def test_an_answer_until_the_end_of_the_connection_does_not_end_with_a_reset() -> None:
+    async with pool_to_app() as (pool, app, _):
+        taken = start(await pool.take())
+        _, writer = await app.answer(b"HTTP/1.1 200 OK\r\n\r\npart of it")
+        while not taken.body:  # noqa: ASYNC110 - until it has arrived
+            await asyncio.sleep(0)
+        sock = writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+        assert isinstance(await taken.ended, UpstreamProtocolError)
+
+
 async def test_an_answer_until_the_end_of_the_connection() -> None:
     async with pool_to_app() as (pool, app, _):
         taken = start(await pool.take())
@@ -263,6 +277,22 @@ async def test_no_more_than_max_connections_and_waiters_get_the_next() -> None:
         assert await waiting[1] is not first  # the place of the lost one
 
 
+async def test_who_waits_for_a_place_comes_before_who_has_just_come() -> None:
+    async with pool_to_app(max_connections=1) as (pool, _, clock):
+        connection = await pool.take()
+        waiting = [asyncio.ensure_future(pool.take()) for _ in range(2)]
+        while len(pool._waiting) < 2:  # noqa: ASYNC110 - until they wait
+            await asyncio.sleep(0)
+        connection.idle_until = clock.at + 10
+        newcomer = asyncio.ensure_future(pool.take())  # its turn comes before theirs
+        pool.give_back(connection)
+        assert await waiting[0] is connection
+        assert not newcomer.done()
+        for late in (waiting[1], newcomer):
+            pool.give_back(connection)
+            assert await late is connection
+
+
 async def test_no_place_in_time_is_a_timeout() -> None:
     async with pool_to_app(max_connections=1, connect_timeout_s=0.05) as (pool, _, _):
         connection = await pool.take()
@@ -276,6 +306,168 @@ async def test_refused() -> None:
     with pytest.raises(UpstreamRefused, match=r"127\.0\.0\.1:9"):
         await pool.take()
     assert repr(pool) == "<UpstreamPool default: 0 open, 0 idle>"
+
+
+class Full(Taken):
+    """An exchange whose client is full when the end is written: as a relay does, it stops the reading then."""
+
+    def __init__(self, connection: UpstreamConnection) -> None:
+        super().__init__()
+        self.connection = connection
+
+    def on_end(self) -> None:
+        self.connection.pause_reading()
+        super().on_end()
+
+
+@pytest.mark.parametrize("has_body", [False, True])
+async def test_the_pause_of_a_full_client_does_not_outlast_its_exchange(has_body: bool) -> None:
+    """The next visitor on this connection would wait for an answer that is never read."""
+    async with pool_to_app() as (pool, app, _):
+        connection = await pool.take()
+        full = Full(connection)
+        connection.start(full, "POST", GET, has_body=has_body)
+        reader, writer = await app.answer(OK)
+        assert await full.ended is None
+        if has_body:
+            connection.end_body()
+        assert pool.take_idle() is connection
+        assert connection.transport is not None
+        assert connection.transport.is_reading()
+        assert pool._stalled == {}
+        taken = start(connection)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK)
+        assert await taken.ended is None
+        assert taken.body == b"ok"
+
+
+async def test_a_client_that_does_not_send_is_not_the_apps_fault() -> None:
+    async with pool_to_app() as (pool, _, clock):
+        connection = await pool.take()
+        taken = Taken()
+        connection.start(taken, "POST", GET, has_body=True)
+        connection.waits_for_piece = True
+        clock.at += 10_000
+        pool.tick()
+        assert not taken.ended.done()
+        connection.waits_for_piece = False
+        await connection.write_body(b"x")
+        connection.end_body()
+        clock.at += 59
+        pool.tick()
+        assert not taken.ended.done()
+        clock.at += 1
+        pool.tick()
+        assert isinstance(await taken.ended, UpstreamTimeout)
+
+
+async def test_an_error_in_one_exchange_does_not_stop_the_deadlines_of_all() -> None:
+    class Faulty(Taken):
+        def on_error(self, error: UpstreamError) -> None:
+            raise RuntimeError("an error that nobody thought of")
+
+    async with pool_to_app() as (pool, _, clock):
+        connection = await pool.take()
+        connection.start(Faulty(), "GET", GET, has_body=False)
+        clock.at += 60
+        ticker = pool.ticker
+        assert ticker is not None
+        ticker.cancel()
+        with pytest.raises(RuntimeError):
+            pool.tick()
+        assert pool.ticker is not ticker
+        assert not pool.ticker.cancelled()
+
+
+# --- streams -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_stream_takes_no_place() -> None:
+    async with pool_to_app(max_connections=1) as (pool, _, _):
+        streaming = await pool.take()
+        start(streaming)
+        waiting = asyncio.ensure_future(pool.take())
+        while not pool._waiting:  # noqa: ASYNC110 - until it waits
+            await asyncio.sleep(0)
+        streaming.becomes_stream()
+        page = await waiting
+        assert page is not streaming
+        assert (pool.busy, pool.streaming) == (1, 1)
+        streaming.becomes_stream()  # once is enough
+        assert (pool.busy, pool.streaming) == (1, 1)
+        streaming.abort()
+        await gone(streaming)
+        assert (pool.busy, pool.streaming) == (1, 0)
+
+
+@pytest.mark.parametrize(("most", "kept"), [(1, False), (2, True)])
+async def test_a_stream_that_has_ended_is_kept_where_there_is_a_place(most: int, kept: bool) -> None:
+    async with pool_to_app(max_connections=most) as (pool, app, _):
+        streaming = await pool.take()
+        taken = start(streaming)
+        streaming.becomes_stream()
+        start(await pool.take())
+        await app.answer(OK)
+        assert await taken.ended is None
+        if not kept:
+            await gone(streaming)
+        assert (pool.take_idle() is streaming) is kept
+        assert (pool.busy, pool.streaming) == (2 if kept else 1, 0)
+
+
+async def test_a_stream_that_waits_for_its_client_is_not_taken_from_it() -> None:
+    async with pool_to_app(max_connections=8) as (pool, _, _):
+        lots = await lent(pool, 5)
+        for connection, _ in lots:
+            connection.becomes_stream()
+        lots += await lent(pool, 8)
+        for connection, _ in lots[:9]:
+            connection.pause_reading()
+        assert given_up(lots) == []
+        lots[9][0].pause_reading()
+        assert given_up(lots) == [5]
+
+
+async def test_a_stream_has_its_deadline() -> None:
+    async with pool_to_app() as (pool, _, clock):
+        streaming = await pool.take()
+        taken = start(streaming)
+        streaming.becomes_stream()
+        clock.at += 60
+        pool.tick()
+        assert isinstance(await taken.ended, UpstreamTimeout)
+        await gone(streaming)
+        assert pool.streaming == 0
+
+
+class Passing(Taken):
+    """A tunnel that takes no note of backpressure."""
+
+    def upstream_is_full(self) -> None: ...
+
+    def upstream_has_drained(self) -> None: ...
+
+
+async def test_a_tunnel_whose_app_does_not_take_the_rest_is_not_kept() -> None:
+    """Closing waits until everything is written: not for longer than an exchange may pause."""
+    async with pool_to_app(idle_timeout_s=10) as (pool, app, clock):
+        connection = await pool.take()
+        connection.start(Taken(), "GET", GET, has_body=False)
+        connection.become_tunnel(Passing())
+        _, writer = await app.connections.get()
+        writer.transport.pause_reading()
+        connection.write(b"x" * 20_000_000)
+        connection.close()
+        clock.at += 9
+        pool.tick()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert pool.streaming == 1
+        clock.at += 1
+        pool.tick()
+        await gone(connection)
+        assert pool.streaming == 0
 
 
 async def test_a_closed_pool_keeps_nothing() -> None:

@@ -35,6 +35,11 @@ class Wire:
         async with asyncio.timeout(PATIENCE_S):
             return await self.reader.readuntil(mark)
 
+    async def some(self) -> bytes:
+        """The next bytes, however many come together."""
+        async with asyncio.timeout(PATIENCE_S):
+            return await self.reader.read(65_536)
+
     async def rest(self) -> bytes:
         """Everything until the gate closes; then this end closes, too."""
         try:
