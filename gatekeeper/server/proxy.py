@@ -21,6 +21,7 @@ from gatekeeper.core.websocket import accept_for
 from gatekeeper.server.answers import Answer, render_answer
 from gatekeeper.server.body import NO_BODY, BadBody, BodyTimeout, BodyTooLarge, RequestBody
 from gatekeeper.server.connection import ClientRequest
+from gatekeeper.server.exchange import UpstreamConnection
 from gatekeeper.server.facts import Parsed, read_request
 from gatekeeper.server.gate import Admission, Gate, Runtime
 from gatekeeper.server.pages import answer, error_answer
@@ -29,7 +30,7 @@ from gatekeeper.server.record import Exchanged
 from gatekeeper.server.relay import Relay
 from gatekeeper.server.streams import Streams
 from gatekeeper.server.tunnel import Tunnel
-from gatekeeper.server.upstream import UpstreamConnection, UpstreamPool
+from gatekeeper.server.upstream import UpstreamPool
 
 logger = logging.getLogger("gatekeeper")
 

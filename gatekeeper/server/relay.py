@@ -11,8 +11,8 @@ from gatekeeper.core.model import Reason, SessionRecord
 from gatekeeper.core.response_headers import client_head
 from gatekeeper.core.responses import ResponseHead
 from gatekeeper.server.connection import ClientConnection
+from gatekeeper.server.exchange import UpstreamConnection
 from gatekeeper.server.streams import Streams
-from gatekeeper.server.upstream import UpstreamConnection
 
 
 class Relay:
