@@ -19,7 +19,7 @@ Every pattern here takes time linear in the text, which may be a client's.
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 REDACTED = "[redacted]"
 HIDDEN = "***"
@@ -164,14 +164,15 @@ def _is_plain(text: str) -> bool:
 
 def _spellings(secrets: Iterable[str]) -> tuple[str, ...]:
     """How each secret may stand in a text, header values and decoded escapes being read as latin-1; the longest first,
-    since one may be a part of another.
+    since one may be a part of another.  One with escapes in it may have been decoded as well.
     """
     found: set[str] = set()
     for secret in secrets:
         as_json = (json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1])
         as_latin_1 = secret.encode("utf-8", "surrogatepass").decode("latin-1")
         in_form = (secret.replace(" ", "+"), as_latin_1.replace(" ", "+"))
-        written = (secret, as_latin_1, *in_form, repr(secret)[1:-1], ascii(secret)[1:-1], *as_json)
+        decoded = (*_decodings(secret), *_decodings(as_latin_1))
+        written = (secret, as_latin_1, *decoded, *in_form, repr(secret)[1:-1], ascii(secret)[1:-1], *as_json)
         found.update(text for text in written if len(text) >= MIN_SECRET_CHARS)
     return tuple(sorted(found, key=lambda text: (-len(text), text)))
 
@@ -182,10 +183,17 @@ def _character(escape: re.Match[str]) -> str:
 
 def _decoded(text: str) -> str:
     """The text with its percent-escapes decoded (to latin-1), a few times if they are escaped themselves."""
+    for decoded in _decodings(text):
+        text = decoded
+    return text
+
+
+def _decodings(text: str) -> Iterator[str]:
+    """The text with its escapes decoded once, twice, and so on, while there are any."""
     for _ in range(_MAX_DECODINGS):
         if "%" not in text:
-            break
+            return
         text, before = _ESCAPE.sub(_character, text), text
         if text == before:
-            break
-    return text
+            return
+        yield text
