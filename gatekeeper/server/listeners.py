@@ -1,9 +1,12 @@
 """Where the gate listens: TCP or a Unix socket, with TLS or without."""
 
 import asyncio
+import ctypes
 import os
 import socket
 import stat
+import struct
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from ssl import SSLContext
@@ -13,6 +16,8 @@ from gatekeeper.core.errors import ListenError
 BACKLOG = 1024
 UNIX = "unix:"
 _SOCKET_MODE = 0o660
+_SO_ATTACH_FILTER = 26
+_BPF_RET = 0x06
 
 Factory = Callable[[], asyncio.Protocol]
 
@@ -41,6 +46,8 @@ class Listener:
 
     async def close(self) -> None:
         """Stop listening.  Clients that the kernel has connected already are served: closing would reset them."""
+        for sock in self._sockets:
+            _drop_newcomers(sock)
         waiting = [client for sock in self._sockets for client in _accepted(sock)]
         for server in self._servers:
             server.close()
@@ -138,6 +145,18 @@ def _is_abandoned(path: str) -> bool:
         except ConnectionRefusedError:
             return True
     return False
+
+
+def _drop_newcomers(listening: socket.socket) -> None:
+    """Connect nobody any more, so that nobody is between the last that is accepted and the end of the socket.
+
+    A filter that keeps no packet (Linux, socket(7)): whoever asks now asks again in a second, and is refused then.
+    """
+    if sys.platform != "linux" or listening.family == socket.AF_UNIX:
+        return
+    keep_nothing = ctypes.create_string_buffer(struct.pack("HBBI", _BPF_RET, 0, 0, 0))
+    with suppress(OSError):
+        listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(keep_nothing)))
 
 
 def _accepted(listening: socket.socket) -> Iterator[socket.socket]:
