@@ -17,7 +17,7 @@ from gatekeeper.config.tls import listener_context, upstream_context
 from gatekeeper.core.errors import StoreError
 from gatekeeper.core.model import Reason, SessionRecord
 from gatekeeper.server.admin import Admin, Health, serve_admin
-from gatekeeper.server.connection import LINGER_S, MAX_FIELDS, MAX_TARGET_BYTES, GateServer, require_c_parser
+from gatekeeper.server.connection import MAX_FIELDS, MAX_TARGET_BYTES, GateServer, require_c_parser
 from gatekeeper.server.crowd import Crowd
 from gatekeeper.server.deadlines import Deadlines
 from gatekeeper.server.drain import drain
@@ -136,7 +136,6 @@ def _build_server(settings: Settings, gate: Gate, streams: Streams) -> GateServe
         on_refused=_Auditor(gate.telemetry).was_refused,
         auto_decompress=False,
         keepalive_timeout=timeouts.keep_alive,
-        lingering_time=LINGER_S,
         max_line_size=MAX_TARGET_BYTES,
         max_field_size=limits.header_bytes,
         max_headers=MAX_FIELDS,

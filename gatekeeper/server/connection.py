@@ -192,7 +192,7 @@ class ClientConnection(web.RequestHandler):
         """Parse, hold back, or pass on, as the connection stands.
 
         Refuses a head that is still unfinished after as many bytes as a whole one may have: aiohttp limits each
-        field, not all of them together.  `_waiter` is pending exactly while the loop waits for a head.
+        field, not all of them together.
         """
         if self.tunnel is not None:
             self.tunnel.from_client(data)
@@ -360,13 +360,8 @@ class ClientConnection(web.RequestHandler):
         self.server.deadlines.head_is_complete(self)
         if self._discards:
             return
-        headers = () if retry_after is None else ((b"Retry-After", b"%d" % retry_after),)
-        answer = json_answer(status, {"error": phrase(status), "code": reason.value}, headers)
-        self.write(render_answer(answer, keep_alive=False))
-        self.server.refused(self, status, reason)
-        self._discards = True
-        if self.transport is not None and self.transport.can_write_eof():
-            self.transport.write_eof()
+        self._write_refusal(status, reason, retry_after)
+        self._write_nothing_more()
         self._loop.call_later(LINGER_S, self.force_close)
 
     def _refuse_crowd(self) -> None:
@@ -383,18 +378,26 @@ class ClientConnection(web.RequestHandler):
         elif isinstance(what.exc, LineTooLong):
             status, reason = 431, Reason.HEAD_TOO_LARGE
         logger.debug("malformed request refused: %s", type(what.exc).__name__)
-        self.write(
-            render_answer(json_answer(status, {"error": phrase(status), "code": reason.value}), keep_alive=False)
-        )
+        self._write_refusal(status, reason)
+
+    def _write_refusal(self, status: int, reason: Reason, retry_after: int | None = None) -> None:
+        headers = () if retry_after is None else ((b"Retry-After", b"%d" % retry_after),)
+        answer = json_answer(status, {"error": phrase(status), "code": reason.value}, headers)
+        self.write(render_answer(answer, keep_alive=False))
         self.server.refused(self, status, reason)
+
+    def _write_nothing_more(self) -> None:
+        """The last answer is written, and nothing that still comes is looked at."""
+        self._discards = True
+        if self.transport is not None and self.transport.can_write_eof():
+            self.transport.write_eof()
 
     async def _linger(self) -> None:
         """Take what the client still sends, for a moment: to close at once could lose it the answer (RFC 9112 §9.6)."""
         self._discards = True
         if self.transport is not None and not self._force_close:
             self.transport.resume_reading()
-            if self.transport.can_write_eof():
-                self.transport.write_eof()
+            self._write_nothing_more()
             await asyncio.sleep(LINGER_S)
 
 

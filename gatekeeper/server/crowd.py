@@ -1,6 +1,6 @@
 """How many clients there are: in all, and of each address.  Plain counting, no I/O."""
 
-from gatekeeper.core.forwarding import TrustedProxies
+from gatekeeper.core.forwarding import UNIX_PEER, TrustedProxies
 
 _OVERRUN = 1.1
 """How far beyond the limit connections are still told why they are refused."""
@@ -43,4 +43,4 @@ class Crowd:
             del self._of_address[address]
 
     def _is_exempt(self, address: str) -> bool:
-        return address == "unix" or self._trusted.trusts(address.partition("%")[0])
+        return address == UNIX_PEER or self._trusted.trusts(address.partition("%")[0])
