@@ -174,7 +174,7 @@ async def _serve(settings: Settings, log: "Log") -> None:
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, signals.put_nowait, name)
-    async with serve(settings, log) as served:
+    async with serve(settings, log, fast_lane=os.environ.get("GATEKEEPER_FASTLANE") != "0") as served:
         _spare_the_collector()
         logger.info("listening on %s in front of %s", ", ".join(served.addresses), settings.upstream.url)
         received = await signals.get()

@@ -18,6 +18,7 @@ from functools import lru_cache
 from typing import Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from gatekeeper.core.forwarding import ForwardingHeaders
 from gatekeeper.core.identity import fold_name, is_reserved
@@ -58,6 +59,25 @@ class ClientHead(msgspec.Struct):
     wants_websocket: bool = False
     websocket_key: bytes | None = None
     given: ForwardingHeaders | None = None
+    size: int = 0
+    """Bytes of all names and values, as far as whoever reads the head has counted them."""
+    _lines: bytes | None = None
+    _without_override: "ClientHead | None" = None
+
+    def kept_lines(self) -> bytes:
+        """The lines of `kept`, made once: the head of one request is often that of the next one, too."""
+        lines = self._lines
+        if lines is None:
+            lines = self._lines = b"".join([b"%b: %b\r\n" % field for field in self.kept])
+        return lines
+
+    def without_method_override(self) -> "ClientHead":
+        """The head without fields that ask the app for another method, for rules that list methods."""
+        head = self._without_override
+        if head is None:
+            kept = [field for field in self.kept if fold_name(field[0]) not in _METHOD_OVERRIDES]
+            head = self._without_override = replace(self, kept=kept, _lines=None)
+        return head
 
 
 def read_head(headers: RawHeaders, *, http_1_0: bool = False) -> ClientHead | Reason:
@@ -83,13 +103,13 @@ def upstream_head(
     forwarding: bytes,
     identity: bytes,
     upgrade: bool = False,
-) -> bytes:
-    """The request head for the upstream.  `forwarding` and `identity` are finished header lines.
+) -> tuple[bytes, bytes]:
+    """The request head for the upstream: what stands before the request's id, and what stands after it.
 
-    `cookie` is what is left of the Cookie header.  The connection is kept alive, or becomes a WebSocket's (`upgrade`).
+    `forwarding` and `identity` are finished header lines.  `cookie` is what is left of the Cookie header.  The
+    connection is kept alive, or becomes a WebSocket's (`upgrade`).
     """
-    lines = [f"{method} {path_and_query} HTTP/1.1\r\nHost: {head.host}\r\n".encode("latin-1")]
-    lines += [b"%b: %b\r\n" % field for field in head.kept]
+    lines = [f"{method} {path_and_query} HTTP/1.1\r\nHost: {head.host}\r\n".encode("latin-1"), head.kept_lines()]
     if cookie:
         lines.append(b"Cookie: %b\r\n" % cookie.encode("latin-1"))
     if head.framing == "chunked":
@@ -98,14 +118,8 @@ def upstream_head(
         lines.append(b"Content-Length: %d\r\n" % head.framing)
     if upgrade:
         lines.append(b"Connection: Upgrade\r\nUpgrade: websocket\r\n")
-    lines += (forwarding, identity, b"\r\n")
-    return b"".join(lines)
-
-
-def without_method_override(head: ClientHead) -> ClientHead:
-    """The head without fields that ask the app for another method, for rules that list methods."""
-    head.kept = [field for field in head.kept if fold_name(field[0]) not in _METHOD_OVERRIDES]
-    return head
+    lines += (forwarding, b"X-Request-Id: ")
+    return b"".join(lines), b"\r\n%b\r\n" % identity
 
 
 class _Reader(ClientHead):

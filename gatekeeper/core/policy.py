@@ -1,6 +1,10 @@
 """What a session and its user must be like: alive, fresh, and whatever a rule requires besides."""
 
+import math
+
 from gatekeeper.core.model import Reason, Require, SessionRecord, User
+
+_FAR_MS = 86_400_000
 
 
 def fault_of(record: SessionRecord, now_ms: int) -> Reason | None:
@@ -15,6 +19,14 @@ def fault_of(record: SessionRecord, now_ms: int) -> Reason | None:
     if user.banned and (user.ban_expires_ms is None or user.ban_expires_ms > now_ms):
         return Reason.USER_BANNED
     return None
+
+
+def next_change_ms(record: SessionRecord, fresh_age_s: float, now_ms: int) -> int:
+    """The first moment after now at which `fault_of` or `is_fresh` may say something else of the same record."""
+    changes = [record.session.expires_at_ms + 1, record.session.created_at_ms + math.ceil(fresh_age_s * 1000)]
+    if record.user.ban_expires_ms is not None:
+        changes.append(record.user.ban_expires_ms)
+    return min((change for change in changes if change > now_ms), default=now_ms + _FAR_MS)
 
 
 def is_fresh(record: SessionRecord, fresh_age_s: float, now_ms: int) -> bool:

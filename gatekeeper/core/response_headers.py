@@ -5,27 +5,30 @@ Framing is judged as strictly as in requests (`headers.framing_of`) and made ane
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Literal
 
 import msgspec
 
-from gatekeeper.core.headers import Framing, RawHeaders, framing_of
+from gatekeeper.core.headers import Framing, framing_of
 
 _MEMO_LIMIT = 2048
 _MEMO_NAME_LENGTH = 64
 
+ResponseField = tuple[bytes, bytes, bytes]
+"""A header field: its name in lower case where the name matters, else b""; its value; the line that passes it on."""
+
 
 class UpstreamHead(msgspec.Struct):
-    """An upstream's response header fields, judged.  `kept` holds no hop-by-hop and no framing fields.
+    """An upstream's response header fields, judged.  `kept` are the lines that pass on: neither hop-by-hop nor framing.
 
     `framing` says how the body is delimited, "close" for by the end of the connection.  Without a body it may still
     hold the length that a GET would have had.  `closes` and `keep_alive` are what the upstream says of its connection.
     `for_shared_caches` are fields that overrule Cache-Control in caches in front: they pass on public rules alone.
     """
 
-    kept: list[tuple[bytes, bytes]]
+    kept: list[bytes]
     has_body: bool = True
     framing: Framing | Literal["close"] = "close"
     cache_control: bytes | None = None
@@ -33,42 +36,46 @@ class UpstreamHead(msgspec.Struct):
     is_event_stream: bool = False
     closes: bool = False
     keep_alive: bytes | None = None
-    for_shared_caches: list[tuple[bytes, bytes]] = []
+    for_shared_caches: list[bytes] = []
+    made: dict[tuple[bool, bool, bool, bool], bytes] = {}
+    """The heads for clients that `client_head` has made of this one."""
 
 
-def read_response(headers: RawHeaders, *, status: int, method: str) -> UpstreamHead | None:
+def response_field(name: bytes, value: bytes) -> ResponseField:
+    """The field with this name, a token, and this value, without control bytes and without blanks around it."""
+    known = _known_names.get(name)
+    return (_name_of(name) if known is None else known, value, b"%b: %b\r\n" % (name, value))
+
+
+def read_response(fields: Iterable[ResponseField], *, status: int, method: str) -> UpstreamHead | None:
     """The upstream's response head, or None where its framing cannot be trusted (RFC 9112 §6.3)."""
-    kept: list[tuple[bytes, bytes]] = []
+    kept: list[bytes] = []
     lengths: list[bytes] = []
     codings: list[bytes] = []
     named: list[bytes] = []
     result = UpstreamHead(kept)
-    known = _known_names
-    for field in headers:
-        name = known.get(field[0])
-        if name is None:
-            name = _name_of(field[0])
-        if name == b"":
-            kept.append(field)
+    for name, value, line in fields:
+        if not name:
+            kept.append(line)
         elif name == b"content-length":
-            lengths.append(field[1])
+            lengths.append(value)
         elif name == b"transfer-encoding":
-            codings.append(field[1])
+            codings.append(value)
         elif name == b"connection":
-            named += [token.strip().lower() for token in field[1].split(b",")]
+            named += [token.strip().lower() for token in value.split(b",")]
         elif name == b"cache-control":
             previous = result.cache_control
-            result.cache_control = field[1] if previous is None else previous + b", " + field[1]
+            result.cache_control = value if previous is None else previous + b", " + value
         elif name == b"set-cookie":
             result.has_set_cookie = True
-            kept.append(field)
+            kept.append(line)
         elif name == b"content-type":
-            result.is_event_stream = field[1][:17].lower() == b"text/event-stream"
-            kept.append(field)
+            result.is_event_stream = value[:17].lower() == b"text/event-stream"
+            kept.append(line)
         elif name == b"keep-alive":
-            result.keep_alive = field[1]
+            result.keep_alive = value
         elif name in _FOR_SHARED_CACHES:
-            result.for_shared_caches.append(field)
+            result.for_shared_caches.append(line)
     framing = framing_of(lengths, codings)
     if framing is None:
         return None
@@ -77,11 +84,11 @@ def read_response(headers: RawHeaders, *, status: int, method: str) -> UpstreamH
         result.framing = "close" if framing == "none" else framing
     else:
         result.framing = framing if isinstance(framing, int) and status >= 200 and status != 204 else "none"
-    if named:
+    if named and named != _KEEP_ALIVE:
         result.closes = b"close" in named
         dropped = {name for name in named if name not in _END_TO_END}
         if dropped:
-            result.kept = [field for field in kept if field[0].lower() not in dropped]
+            result.kept = [line for line in kept if line.partition(b":")[0].lower() not in dropped]
     return result
 
 
@@ -102,13 +109,25 @@ def client_head(
     `cookies` are Set-Cookie values that the gate adds.  A body of unknown length is chunked, or for HTTP/1.0 ends
     with the connection, which `keep_alive` must then not promise to keep.  101 opens a WebSocket.
     """
-    lines = [b"HTTP/1.1 %d %b\r\n" % (status, reason)]
-    lines += [b"%b: %b\r\n" % field for field in fields.kept]
+    key = (http_1_0, keep_alive, protected, varies)
+    made = fields.made.get(key)
+    if made is None or cookies:
+        made = _make_head(status, reason, fields, key, cookies)
+        if not cookies:
+            fields.made[key] = made
+    return made
+
+
+def _make_head(
+    status: int, reason: bytes, fields: UpstreamHead, key: tuple[bool, bool, bool, bool], cookies: Sequence[bytes]
+) -> bytes:
+    http_1_0, keep_alive, protected, varies = key
+    lines = [b"HTTP/1.1 %d %b\r\n" % (status, reason), *fields.kept]
     caching = cache_control_for(fields.cache_control, protected=protected, sets_cookie=bool(cookies))
     if caching is not None:
         lines.append(b"Cache-Control: %b\r\n" % caching)
     if not protected and not cookies:
-        lines += [b"%b: %b\r\n" % field for field in fields.for_shared_caches]
+        lines += fields.for_shared_caches
     if varies:
         lines.append(b"Vary: Cookie\r\n")
     lines += [b"Set-Cookie: %b\r\n" % cookie for cookie in cookies]
@@ -168,6 +187,7 @@ _JUDGED_OR_HOP_BY_HOP = frozenset(
     }
 )
 """Names in a response that are not simply kept."""
+_KEEP_ALIVE = [b"keep-alive"]
 _END_TO_END = frozenset(
     {
         *(b"content-type", b"content-encoding", b"cache-control", b"set-cookie", b"location", b"etag", b"vary"),

@@ -12,25 +12,24 @@ never a second response: they make the connection unfit for another request.
 """
 
 import re
+from typing import TypeVar
 
 import msgspec
 
 from gatekeeper.core.errors import UpstreamProtocolError
-from gatekeeper.core.response_headers import UpstreamHead, read_response
+from gatekeeper.core.response_headers import ResponseField, UpstreamHead, read_response, response_field
 from gatekeeper.core.websocket import opens_tunnel
 
 HEAD_LIMIT = 64 * 1024
 """Bytes of a response head, and of all trailers together; a line among the chunks has at most _LINE_LIMIT."""
 
+_HEAD_END = b"\r\n\r\n"
 _LINE_LIMIT = 4096
 _MAX_INTERIM = 8
 
-_HEAD = re.compile(
-    rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t -~\x80-\xff]*))?"
-    rb"((?:\r\n[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*)*)\r\n\r\n"
-)
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t -~\x80-\xff]*))?")
+_FIELD_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([\t -~\x80-\xff]*)")
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[ \t]*[!-~\x80-\xff][\t -~\x80-\xff]*)?")
-_TRAILER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*")
 _KEEP_ALIVE_TIMEOUT = re.compile(rb"timeout=([0-9]{1,6})", re.IGNORECASE)
 
 
@@ -103,7 +102,14 @@ class ResponseParser:
         if self._buffer:
             data, self._buffer = self._buffer + data, b""
         if self._state == _State.HEAD:
-            data = self._take_head(data)
+            end = data.find(_HEAD_END)
+            head = _known_heads.get(data[:end]) if end > 0 and self._method != "HEAD" else None
+            if head is not None:
+                self.head = head
+                self._start_body(head)
+                data = data[end + 4 :]
+            else:
+                data = self._take_head(data)
         state = self._state
         if state == _State.LENGTH:
             return self._take_length(data)
@@ -123,16 +129,19 @@ class ResponseParser:
 
     def _take_head(self, data: bytes) -> bytes:
         while True:
-            end = data.find(b"\r\n\r\n")
+            end = data.find(_HEAD_END)
             if end < 0:
                 has_bare_lf = data.count(b"\n") != data.count(b"\r\n")  # a head that ends in bare LFs has no other end
                 if len(data) > HEAD_LIMIT or has_bare_lf:
                     raise UpstreamProtocolError("the upstream's response head is too long or no HTTP/1")
                 return data
-            head = self._parse_head(data[: end + 4])
+            raw = data[:end]
+            head = self._parse_head(raw)
             data = data[end + 4 :]
             if head.status >= 200 or head.status == 101:
                 self.head = head
+                if self._method != "HEAD" and head.status != 101:
+                    _remember(_known_heads, raw, head, _HEAD_MEMO_LENGTH)
                 self._start_body(head)
                 return data
             self._interim += 1
@@ -140,22 +149,26 @@ class ResponseParser:
                 raise UpstreamProtocolError("the upstream sent too many interim answers")
 
     def _parse_head(self, raw: bytes) -> ResponseHead:
-        match = _HEAD.fullmatch(raw) if len(raw) <= HEAD_LIMIT else None
-        if match is None:
-            raise UpstreamProtocolError("the upstream's response head breaks HTTP/1")
-        status = int(match[2])
-        headers: list[tuple[bytes, bytes]] = []
-        for line in match[4].split(b"\r\n")[1:]:
-            headers.append(_known_fields.get(line) or _field_of(line))
-        is_http_1_0 = match[1] == b"0"
-        if status == 101 and (is_http_1_0 or self._accept is None or not opens_tunnel(headers, self._accept)):
+        """The head, which comes without the empty line that ends it."""
+        if len(raw) + 4 > HEAD_LIMIT:
+            raise UpstreamProtocolError(_BROKEN_HEAD)
+        lines = raw.split(b"\r\n")
+        known = _known_fields
+        is_http_1_0, status, reason = _known_status_lines.get(lines[0]) or _status_of(lines[0])
+        headers = [known.get(line) or _field_of(line) for line in lines[1:]]
+        if status == 101 and (is_http_1_0 or not self._is_tunnel(headers)):
             raise UpstreamProtocolError("the upstream switched protocols unasked, or not as a WebSocket must")
         fields = read_response(headers, status=status, method=self._method)
-        if fields is None or (is_http_1_0 and any(name.lower() == b"transfer-encoding" for name, _ in headers)):
+        if fields is None or (is_http_1_0 and any(name == b"transfer-encoding" for name, _, _ in headers)):
             raise UpstreamProtocolError("the upstream's answer has no clear length")
         persistent = not (is_http_1_0 or fields.closes or fields.framing == "close" or status == 101)
         hint = None if fields.keep_alive is None else _KEEP_ALIVE_TIMEOUT.search(fields.keep_alive)
-        return ResponseHead(status, match[3] or b"", fields, persistent, int(hint[1]) if hint else None)
+        return ResponseHead(status, reason, fields, persistent, int(hint[1]) if hint else None)
+
+    def _is_tunnel(self, headers: list[ResponseField]) -> bool:
+        """Whether this is the 101 that was asked for."""
+        fields = [(line.partition(b":")[0], value) for _, value, line in headers]
+        return self._accept is not None and opens_tunnel(fields, self._accept)
 
     def _start_body(self, head: ResponseHead) -> None:
         fields = head.fields
@@ -219,21 +232,45 @@ class ResponseParser:
             self._state = _State.DONE
         else:
             self._left -= len(line) + 2
-            if self._left < 0 or _TRAILER.fullmatch(line) is None:
+            if self._left < 0 or _FIELD_LINE.fullmatch(line) is None:
                 raise UpstreamProtocolError("the upstream's trailers are broken or too long")
 
 
+_BROKEN_HEAD = "the upstream's response head breaks HTTP/1"
 _MEMO_LIMIT = 2048
 _MEMO_LENGTH = 128
-_known_fields: dict[bytes, tuple[bytes, bytes]] = {}
+_HEAD_MEMO_LENGTH = 1024
+_known_heads: dict[bytes, ResponseHead] = {}
+"""Whole heads, but for answers to HEAD: a busy app sends the same one many times within a second."""
+_known_fields: dict[bytes, ResponseField] = {}
+_known_status_lines: dict[bytes, tuple[bool, int, bytes]] = {}
 
 
-def _field_of(line: bytes) -> tuple[bytes, bytes]:
-    """Name and value of a well-formed field line, remembered: an app sends the same few over and over."""
-    name, _, value = line.partition(b":")
-    field = (name, value.strip(b" \t"))
-    if len(line) <= _MEMO_LENGTH:
-        if len(_known_fields) >= _MEMO_LIMIT:
-            _known_fields.clear()
-        _known_fields[line] = field
+def _status_of(line: bytes) -> tuple[bool, int, bytes]:
+    """Whether it is HTTP/1.0, status, and reason phrase.  Raises UpstreamProtocolError for what is no status line."""
+    match = _STATUS_LINE.fullmatch(line)
+    if match is None:
+        raise UpstreamProtocolError(_BROKEN_HEAD)
+    status_line = (match[1] == b"0", int(match[2]), match[3] or b"")
+    _remember(_known_status_lines, line, status_line, _MEMO_LENGTH)
+    return status_line
+
+
+def _field_of(line: bytes) -> ResponseField:
+    """The field of a line, remembered: an app sends the same few over and over.  Raises UpstreamProtocolError."""
+    match = _FIELD_LINE.fullmatch(line)
+    if match is None:
+        raise UpstreamProtocolError(_BROKEN_HEAD)
+    field = response_field(match[1], match[2].strip(b" \t"))
+    _remember(_known_fields, line, field, _MEMO_LENGTH)
     return field
+
+
+_Meaning = TypeVar("_Meaning")
+
+
+def _remember(memo: dict[bytes, _Meaning], raw: bytes, meaning: _Meaning, longest: int) -> None:
+    if len(raw) <= longest:
+        if len(memo) >= _MEMO_LIMIT:
+            memo.clear()
+        memo[raw] = meaning

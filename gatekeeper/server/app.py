@@ -21,6 +21,7 @@ from gatekeeper.server.connection import MAX_FIELDS, MAX_TARGET_BYTES, GateServe
 from gatekeeper.server.crowd import Crowd
 from gatekeeper.server.deadlines import Deadlines
 from gatekeeper.server.drain import drain
+from gatekeeper.server.fastlane import FastLane
 from gatekeeper.server.gate import Gate, Runtime
 from gatekeeper.server.listeners import UNIX, Listener, open_listener
 from gatekeeper.server.pages import PageSettings
@@ -81,7 +82,7 @@ async def open_gate(settings: Settings, telemetry: Telemetry | None = None) -> A
 
 
 @asynccontextmanager
-async def serve(settings: Settings, log: Log | None = None) -> AsyncGenerator[Served]:
+async def serve(settings: Settings, log: Log | None = None, *, fast_lane: bool = True) -> AsyncGenerator[Served]:
     """Serve until the block ends; then close everything at once: `Served.stop` before that finishes what is in flight.
 
     Lines go to `log`, or without it to one that is opened as configured.  The store may be missing: it is tried and
@@ -94,7 +95,7 @@ async def serve(settings: Settings, log: Log | None = None) -> AsyncGenerator[Se
         serve_admin(settings.admin.listen, gate, Health(gate)) as admin,
     ):
         streams = Streams(gate.runtime.sessions.get, now_ms, _Auditor(telemetry).stream_was_cut)
-        server = _build_server(settings, gate, streams)
+        server = _build_server(settings, gate, streams, fast_lane=fast_lane)
         tls = listener_context(settings.tls) if settings.tls is not None else None
         _raise_file_limit(settings)
         listener = await open_listener(settings.listen, server, tls, handshake_s=settings.timeouts.headers)
@@ -126,11 +127,13 @@ class _Auditor:
         self._telemetry.record(None, "", reason, None, status, "", 0.0, None, 0, peer)
 
 
-def _build_server(settings: Settings, gate: Gate, streams: Streams) -> GateServer:
+def _build_server(settings: Settings, gate: Gate, streams: Streams, *, fast_lane: bool) -> GateServer:
     timeouts, limits = settings.timeouts, settings.limits
     scheme = "http" if settings.tls is None else "https"
+    proxy = Proxy(gate, Portal(gate), streams, scheme=scheme, body_idle_s=timeouts.body_idle)
     return GateServer(
-        Proxy(gate, Portal(gate), streams, scheme=scheme, body_idle_s=timeouts.body_idle),
+        proxy,
+        lane=FastLane(proxy) if fast_lane else None,
         crowd=Crowd(limits.connections, limits.per_address, gate.runtime.snapshot.trusted),
         deadlines=Deadlines(asyncio.get_running_loop(), head_s=timeouts.headers, stall_s=timeouts.body_idle),
         on_refused=_Auditor(gate.telemetry).was_refused,

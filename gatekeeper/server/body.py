@@ -9,10 +9,11 @@ import asyncio
 from collections.abc import Callable
 from time import monotonic
 
-from aiohttp import EMPTY_PAYLOAD, StreamReader, web
+from aiohttp import EMPTY_PAYLOAD, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from gatekeeper.core.headers import Framing
+from gatekeeper.server.sized import BodySource, SizedBody
 
 EARLY_BYTES = 16 * 1024
 """How much of a body is read at most before the app's connection is taken."""
@@ -39,14 +40,14 @@ class BodyTimeout(Exception):
 class RequestBody:
     """Reads one request's body.  `limit` is in bytes, or None; `idle_s` is how long it may pause, in seconds."""
 
-    __slots__ = ("_content", "_idle_s", "_limit", "_since", "_total", "is_chunked", "is_whole")
+    __slots__ = ("_content", "_limit", "_since", "_total", "idle_s", "is_chunked", "is_whole")
 
-    def __init__(self, content: StreamReader, framing: Framing, *, limit: int | None, idle_s: float) -> None:
+    def __init__(self, content: BodySource, framing: Framing, *, limit: int | None, idle_s: float) -> None:
         self.is_chunked = framing == "chunked"
         self.is_whole = framing in ("none", 0)
         self._content = content
         self._limit = limit
-        self._idle_s = idle_s
+        self.idle_s = idle_s
         self._total = 0
         self._since = monotonic()
 
@@ -63,7 +64,7 @@ class RequestBody:
                 paused_s = 0.0
                 continue
             paused_s += EARLY_S
-            if paused_s >= self._idle_s:
+            if paused_s >= self.idle_s:
                 raise BodyTimeout
             if not is_scarce():
                 break
@@ -71,7 +72,7 @@ class RequestBody:
 
     async def piece(self) -> bytes:
         """The next piece, empty at the end.  Raises BadBody, BodyTooLarge and BodyTimeout."""
-        data = await self._take(self._idle_s)
+        data = await self._take(self.idle_s)
         if data is None:
             raise BodyTimeout
         return data
@@ -95,14 +96,23 @@ class RequestBody:
             return None
         except (web.RequestPayloadError, HttpProcessingError) as exc:
             raise BadBody from exc
-        self.is_whole = content.at_eof()
+        self.took(data)
+        return data
+
+    @property
+    def sized(self) -> SizedBody | None:
+        """Where the rest of it comes from, if its length is known and it may be pushed on."""
+        return self._content if isinstance(self._content, SizedBody) else None
+
+    def took(self, data: bytes) -> None:
+        """Count a piece.  Raises BodyTooLarge, and BodyTimeout for a body that comes too slowly."""
+        self.is_whole = self._content.at_eof()
         self._total += len(data)
         if self._limit is not None and self._total > self._limit:
             raise BodyTooLarge
         elapsed = monotonic() - self._since
-        if not self.is_whole and elapsed > self._idle_s and self._total < elapsed * MIN_BYTES_PER_S:
+        if not self.is_whole and elapsed > self.idle_s and self._total < elapsed * MIN_BYTES_PER_S:
             raise BodyTimeout
-        return data
 
 
 NO_BODY = RequestBody(EMPTY_PAYLOAD, "none", limit=None, idle_s=0)

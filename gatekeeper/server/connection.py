@@ -24,6 +24,7 @@ from gatekeeper.core.model import Reason
 from gatekeeper.server.answers import json_answer, phrase, render_answer
 from gatekeeper.server.crowd import Crowd
 from gatekeeper.server.deadlines import Deadlines
+from gatekeeper.server.sized import BodySource, SizedBody
 
 logger = logging.getLogger("gatekeeper")
 
@@ -39,6 +40,7 @@ _HELD_BYTES = 64 * 1024
 """How much of a client's next requests waits in memory before its socket is no longer read."""
 
 _RETRY_AFTER_CROWD_S = 5
+_HEAD_END = b"\r\n\r\n"
 
 
 class FlowControlled(Protocol):
@@ -68,40 +70,88 @@ class ClientTunnel(Protocol):
 
 
 class ClientRequest:
-    """One request as it was parsed, and the connection that it came by.  `target` and fields are as they came.
+    """One request, and the connection that it came by.
 
     `keep_alive` is whether the connection may serve another request; the handler answers whether it will.
     """
 
-    __slots__ = ("client", "content", "headers", "http_1_0", "is_http_1", "keep_alive", "method", "target")
+    __slots__ = ("client", "content", "http_1_0", "keep_alive", "method")
 
-    def __init__(self, client: "ClientConnection", message: RawRequestMessage, content: StreamReader) -> None:
+    def __init__(
+        self,
+        client: "ClientConnection",
+        method: str,
+        http_1_0: bool = False,
+        keep_alive: bool = True,
+        content: BodySource = EMPTY_PAYLOAD,
+    ) -> None:
         self.client = client
-        self.method = message.method
-        self.target = message.path
-        self.headers = message.raw_headers
-        self.http_1_0 = message.version == HttpVersion10
-        self.is_http_1 = self.http_1_0 or message.version == HttpVersion11
-        self.keep_alive = not (message.should_close or message.upgrade or client.server.draining)
+        self.method = method
+        self.http_1_0 = http_1_0
+        self.keep_alive = keep_alive
         self.content = content
 
 
-Handler = Callable[[ClientRequest], Awaitable[bool]]
+class ParsedRequest(ClientRequest):
+    """A request as aiohttp's parser gave it.  `target` and fields are as they came."""
+
+    __slots__ = ("headers", "is_http_1", "target")
+
+    def __init__(self, client: "ClientConnection", message: RawRequestMessage, content: BodySource) -> None:
+        http_1_0 = message.version == HttpVersion10
+        keep_alive = not (message.should_close or message.upgrade or client.server.draining)
+        super().__init__(client, message.method, http_1_0, keep_alive, content)
+        self.target = message.path
+        self.headers = message.raw_headers
+        self.is_http_1 = http_1_0 or message.version == HttpVersion11
+
+
+Handler = Callable[[ParsedRequest], Awaitable[bool]]
 """Answers a request; returns whether its connection may serve another.  Raises nothing but CancelledError."""
+
+
+class Lane(Protocol):
+    """Who may answer a request inside `data_received`: see `fastlane`.  Both methods return whether it is taken.
+
+    A request that is taken is announced by `begin_in_lane`, and ended by `end_in_lane` or `hand_on`.
+    """
+
+    def recognise(self, client: "ClientConnection", data: bytes) -> bool:
+        """Take what arrived, if it is one whole request of a kind that is known."""
+        ...
+
+    def take(self, client: "ClientConnection", data: bytes, message: RawRequestMessage) -> bool:
+        """Take the request that was parsed from what arrived, and was all of it."""
+        ...
+
+
+class InLane(Protocol):
+    """A request in the lane, or handed on by it."""
+
+    def client_left(self) -> None: ...
+
+    async def go_on(self) -> bool:
+        """What a `Handler` does, for a request that was handed on."""
+        ...
 
 
 class ClientConnection(web.RequestHandler):
     """A client's connection, which tells whoever pushes into it when it is full."""
 
     __slots__ = (
+        "_at_rest",
         "_body",
         "_discards",
+        "_filling",
         "_had_open_body",
         "_held",
+        "_is_between",
+        "_limits",
         "_overhead",
         "_wire",
         "has_ended",
         "head_bytes",
+        "in_lane",
         "peer",
         "pushing",
         "server",
@@ -116,12 +166,20 @@ class ClientConnection(web.RequestHandler):
         self.head_bytes = 0
         self.has_ended = False
         self.peer = UNIX_PEER
-        self._body: StreamReader | None = None
+        self._body: StreamReader | SizedBody | None = None
+        self._filling: SizedBody | None = None
+        """The body whose bytes are arriving, whether or not it is its request's turn."""
+        self._limits = settings
         self._discards = False
-        self._held = bytearray()
+        self._held = b""
         self._overhead = 0
         self._had_open_body = False
         self._wire: asyncio.Transport | None = None
+        self._at_rest = False
+        """Whether the task waits for a request, and the parser for its first byte: the lane may have it."""
+        self._is_between = True
+        """Whether the parser certainly stands between two requests."""
+        self.in_lane: InLane | None = None
 
     @property
     def has_whole_body(self) -> bool:
@@ -154,9 +212,8 @@ class ClientConnection(web.RequestHandler):
 
     def take_tail(self) -> bytes:
         """What came behind an upgrade request: the beginning of the tunnel's bytes."""
-        tail = self._message_tail + bytes(self._held)
+        tail = self._message_tail + self._take_held()
         self._message_tail = b""
-        self._held.clear()
         if self._buffer_paused:
             self._resume_reading_for_buffer()
         return tail
@@ -185,6 +242,10 @@ class ClientConnection(web.RequestHandler):
         if self._manager is not None:
             self.server.crowd.leave(self.peer)
             self.server.deadlines.forget(self)
+        self._at_rest = False
+        if self.in_lane is not None:
+            self.in_lane.client_left()
+            self.in_lane = None
         self._wire = None
         super().connection_lost(exc)
 
@@ -194,27 +255,84 @@ class ClientConnection(web.RequestHandler):
         Refuses a head that is still unfinished after as many bytes as a whole one may have: aiohttp limits each
         field, not all of them together.
         """
+        if self._at_rest:
+            self._receive_at_rest(data)
+            return
         if self.tunnel is not None:
             self.tunnel.from_client(data)
             return
         if self._discards:
             return
+        if self._filling is not None:
+            self._fill(self._filling, data)
+            return
         body = self._body
-        if body is not None and data and body.is_eof():
+        if data and (self._held or (body is not None and body.is_eof())):
             self._hold(data)
             return
-        if body is not None:
+        if isinstance(body, StreamReader):
             self._receive_body(body, data)
             return
-        super().data_received(data)
-        if not data:
+        self._receive_head(data)
+
+    # the lane
+
+    def begin_in_lane(self) -> None:
+        """A request is being answered, and the task knows nothing of it: what comes behind it is held back."""
+        self._at_rest = False
+        self._body = EMPTY_PAYLOAD
+
+    def end_in_lane(self, *, kept: bool) -> None:
+        """The request is answered.  `kept` is whether the connection may serve another."""
+        self._body = None
+        if not kept:
+            self.force_close()
             return
-        if not self._messages:
-            self._note_unfinished(len(data))
+        self._await_next_within(self._keepalive_timeout)
+        if self._held or self.has_ended:
+            self._wake()
+        else:
+            self._at_rest = True
+
+    def hand_on(self, request: InLane) -> None:
+        """Let the task go on with a request that was begun in the lane."""
+        self.in_lane = request
+        self._messages.append((cast(Any, request), EMPTY_PAYLOAD))
+        self._wake()
+
+    def _receive_at_rest(self, data: bytes) -> None:
+        """Let the lane have what arrived, or parse it first: what is one whole request then, the lane may have, too."""
+        lane = cast(Lane, self.server.lane)
+        if self._force_close or self._close or (not self.server.draining and lane.recognise(self, data)):
             return
-        if self.head_bytes:
-            self.server.deadlines.head_is_complete(self)
-        self.head_bytes = 0 if self._ends_with_request(data) else 1
+        self._at_rest = False
+        waiter, self._waiter = self._waiter, None  # whether the task is to be woken is not clear yet
+        self._receive_head(data)
+        self._waiter = waiter
+        messages = self._messages
+        if not messages:
+            self._at_rest = self._is_between and not self._discards and not self.head_bytes
+            return
+        message, body = messages[0]
+        is_whole = self._is_between and len(messages) == 1 and body.is_eof() and not self._held
+        if is_whole and not self.server.draining and not isinstance(message, _ErrInfo):
+            messages.clear()
+            if lane.take(self, data, message):
+                self._consumed_one()
+                return
+            messages.append((message, body))
+        self._wake()
+
+    def _wake(self) -> None:
+        """Let the task look at what there is to do."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _process_keepalive(self) -> None:
+        """aiohttp's timer.  It closes a connection whose task waits, and would not know of a request in the lane."""
+        if self._body is not None:
+            self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        super()._process_keepalive()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # aiohttp's never keeps the connection
         """The client sends no more; it may still wait for answers (RFC 9112 §9.6).  Whether to keep the connection.
@@ -251,16 +369,19 @@ class ClientConnection(web.RequestHandler):
         try:
             while not self._force_close and (messages or await self._next_head()):
                 message, body = messages.popleft()
-                if self._parser is not None:
-                    self._parser.message_consumed()
-                if isinstance(message, _ErrInfo):
-                    self._refuse_malformed(message)
-                    await self._linger()
-                    return
                 self._body = body
-                if not body.is_eof():
-                    self._expect_rest_of(body)
-                kept = await handler(ClientRequest(self, message, body))
+                if self.in_lane is not None:
+                    handed_on, self.in_lane = self.in_lane, None
+                    kept = await handed_on.go_on()
+                else:
+                    self._consumed_one()
+                    if isinstance(message, _ErrInfo):
+                        self._refuse_malformed(message)
+                        await self._linger()
+                        return
+                    if not body.is_eof():
+                        self._expect_rest_of(body)
+                    kept = await handler(ParsedRequest(self, message, body))
                 if not kept or not body.is_eof():
                     if not body.is_eof():
                         await self._linger()
@@ -277,42 +398,122 @@ class ClientConnection(web.RequestHandler):
 
         While the server drains, too: a request may be on its way, and only its answer tells the client to go elsewhere.
         """
-        self._feed_held()
-        if self._buffer_paused or self._had_open_body:
-            super().data_received(b"")  # the parser may have stopped at its limit of requests: go on from there
-            if self._buffer_paused and not self._messages:
-                self._resume_reading_for_buffer()
-        if self._messages:
-            return True
-        if self.has_ended or self._close:
-            return False
-        if self.head_bytes:
-            self.server.deadlines.head_has_begun(self)
-        self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-        return True
+        while True:
+            if self._held:
+                self._receive_head(self._take_held())
+            if self._buffer_paused or self._had_open_body:
+                self._feed_on()
+            if self._messages:
+                return True
+            if self.has_ended or self._close:
+                return False
+            if self.head_bytes:
+                self.server.deadlines.head_has_begun(self)
+            self._at_rest = self._is_ready_for_lane
+            self._waiter = self._loop.create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+                self._at_rest = False
 
-    def _feed_held(self) -> None:
-        """Parse what was held back."""
-        if self._held:
-            data = bytes(self._held)
-            self._held.clear()
+    @property
+    def _is_ready_for_lane(self) -> bool:
+        return self.server.lane is not None and self._is_between and not (self.head_bytes or self._discards)
+
+    def _consumed_one(self) -> None:
+        parser = cast(http_parser.HttpRequestParser | None, self._parser)  # None once the connection is lost
+        if parser is not None:
+            parser.message_consumed()
+
+    def _feed_on(self) -> None:
+        """Let the parser go on where it stopped at its limit of requests."""
+        if self._buffer_paused:
+            self._is_between = False
+        super().data_received(b"")
+        if self._buffer_paused and not self._messages:
+            self._resume_reading_for_buffer()
+
+    def _take_held(self) -> bytes:
+        """What was held back."""
+        held, self._held = self._held, b""
+        return held
+
+    def _receive_head(self, data: bytes) -> None:
+        end = data.find(_HEAD_END) + len(_HEAD_END)
+        if end < len(_HEAD_END) or not self._is_between or self.head_bytes or self._messages:
             super().data_received(data)
-            self.head_bytes = 0 if self._messages and self._ends_with_request(data) else len(data)
+        else:
+            super().data_received(data[:end] if end < len(data) else data)
+            sized = self._sized_body()
+            if sized is not None:
+                self._fill(sized, data[end:])
+                return
+            if end < len(data):
+                super().data_received(data[end:])
+        if not data:
+            return
+        if not self._messages:
+            self._is_between = False
+            self._note_unfinished(len(data))
+            return
+        if self.head_bytes:
+            self._is_between = False
+            self.server.deadlines.head_is_complete(self)
+        self.head_bytes = 0 if self._ends_with_request(data) else 1
+        self._is_between = self.head_bytes == 0 and self._messages[-1][1] is EMPTY_PAYLOAD
+
+    def _sized_body(self) -> SizedBody | None:
+        """The body of the one request that has come, if that says how long it is.
+
+        It is taken away from the parser, which makes place for a new one.
+        """
+        message, body = self._messages[0] if len(self._messages) == 1 else (None, EMPTY_PAYLOAD)
+        if message is None or body is EMPTY_PAYLOAD or isinstance(message, _ErrInfo):
+            return None
+        length = message.headers.get("Content-Length", "")
+        if message.chunked or message.upgrade or not (length.isascii() and length.isdigit()):
+            return None
+        sized = SizedBody(int(length), self.transport, self._loop)
+        self._messages[0] = (message, cast(Any, sized))
+        self._parser = self._new_parser()
+        return sized
+
+    def _new_parser(self) -> http_parser.HttpRequestParser:
+        """A parser like the one that aiohttp gave the connection."""
+        settings = self._limits
+        names = ("max_line_size", "max_field_size", "max_headers", "auto_decompress")
+        return http_parser.HttpRequestParser(
+            self,
+            self._loop,
+            self._read_bufsize,
+            payload_exception=web.RequestPayloadError,
+            max_msg_queue_size=self._max_msg_queue_size,
+            **{name: settings[name] for name in names if name in settings},
+        )
+
+    def _fill(self, body: SizedBody, data: bytes) -> None:
+        """Take what arrived of this body; what comes behind it waits."""
+        behind = body.feed(data) if data else b""
+        self._filling = body if body.missing else None
+        if behind:
+            self._hold(behind)
 
     def _ends_with_request(self, data: bytes) -> bool:
         """Whether no further head has begun behind the last request in this piece; behind a body one cannot tell."""
-        return data.endswith(b"\r\n\r\n") or self._messages[-1][1] is not EMPTY_PAYLOAD
+        return data.endswith(_HEAD_END) or self._messages[-1][1] is not EMPTY_PAYLOAD
 
-    def _expect_rest_of(self, body: StreamReader) -> None:
+    def _expect_rest_of(self, body: StreamReader | SizedBody) -> None:
         """Go on reading: the body of the request whose turn it is has not come to its end."""
-        self._had_open_body = True
-        self._overhead = 0
-        self._feed_held()
-        self._note_broken(body)
+        if isinstance(body, StreamReader):
+            self._had_open_body = True
+            self._overhead = 0
+            if self._held:
+                data = self._take_held()
+                super().data_received(data)
+                self.head_bytes = 0 if self._messages and self._ends_with_request(data) else len(data)
+                self._is_between = False
+            self._note_broken(body)
         if self._buffer_paused:
             self._resume_reading_for_buffer()
 
@@ -321,6 +522,7 @@ class ClientConnection(web.RequestHandler):
 
         Chunk extensions and trailers come beside it, and aiohttp keeps the latter: they are bounded as a head is.
         """
+        self._is_between = False
         before = body.total_bytes
         super().data_received(data)
         self._note_broken(body)
@@ -342,7 +544,7 @@ class ClientConnection(web.RequestHandler):
             body.set_exception(web.RequestPayloadError("the body's framing broke"))
 
     def _hold(self, data: bytes) -> None:
-        self._held += data
+        self._held = self._held + data if self._held else data
         if len(self._held) > _HELD_BYTES and not self._buffer_paused:
             self._pause_reading_for_buffer()
 
@@ -404,7 +606,8 @@ class ClientConnection(web.RequestHandler):
 class GateServer(web.Server):
     """aiohttp's low-level server with our connections.
 
-    `crowd` counts them; `deadlines` ends what takes too long; `on_refused` hears of refusals of what is no request.
+    `crowd` counts them; `deadlines` ends what takes too long; `on_refused` hears of refusals of what is no
+    request; `lane` answers what it can before a task is woken.
     """
 
     def __init__(
@@ -414,6 +617,7 @@ class GateServer(web.Server):
         crowd: Crowd,
         deadlines: Deadlines,
         on_refused: Callable[[str, int, Reason], None],
+        lane: Lane | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(cast(Any, handler), handler_cancellation=True, access_log=None, **settings)
@@ -421,6 +625,7 @@ class GateServer(web.Server):
         self.crowd = crowd
         self.deadlines = deadlines
         self.draining = False
+        self.lane = lane
         self.now: Callable[[], float] = self._loop.time
         self._on_refused = on_refused
 

@@ -19,7 +19,13 @@ _HINT_MARGIN_S = 1.0
 
 
 class Exchange(Protocol):
-    """Who receives a response.  Nothing here may raise.  `flush` follows whatever came together in one piece."""
+    """Who receives a response.  Nothing here may raise.
+
+    A response that comes in one piece is told by `on_whole`, and nothing else.  Of any other, `flush` follows whatever
+    came together.
+    """
+
+    def on_whole(self, head: ResponseHead, body: bytes) -> None: ...
 
     def on_head(self, head: ResponseHead) -> None: ...
 
@@ -34,6 +40,14 @@ class Exchange(Protocol):
 
 class TunnelExchange(Exchange, Protocol):
     """An exchange that goes on after a 101, both ways at once."""
+
+    def upstream_is_full(self) -> None: ...
+
+    def upstream_has_drained(self) -> None: ...
+
+
+class Pushed(Protocol):
+    """A request body that is pushed here, and stops when there is no room for it."""
 
     def upstream_is_full(self) -> None: ...
 
@@ -55,6 +69,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._owner: Exchange | None = None
         """The exchange that has this connection, from its start until both its directions are over."""
         self._tunnel: TunnelExchange | None = None
+        self.upload: Pushed | None = None
         self._head_passed = False
         self._sending = False
         self._read_paused = False
@@ -67,9 +82,18 @@ class UpstreamConnection(asyncio.Protocol):
         return f"<UpstreamConnection {self.pool.address.name or 'default'} {state}>"
 
     def start(
-        self, exchange: Exchange, method: str, head: bytes, *, has_body: bool, accept: bytes | None = None
+        self,
+        exchange: Exchange,
+        method: str,
+        head: bytes,
+        *,
+        has_body: bool,
+        accept: bytes | None = None,
+        early: bytes = b"",
     ) -> None:
-        """Send a request head; the response goes to `exchange`.  With `has_body`, `write_body` and `end_body` follow.
+        """Send a request head and what there is of its body; the response goes to `exchange`.
+
+        With `has_body`, the rest of the body follows: by `write_body` or `push_body`, and `end_body`.
 
         `accept` is the Sec-WebSocket-Accept that a WebSocket handshake waits for.
         """
@@ -80,9 +104,12 @@ class UpstreamConnection(asyncio.Protocol):
         self.waits_for_piece = False
         self.has_answered = False
         self._parser.begin(method, accept)
-        self.touch(self.pool.address.response_timeout_s)
+        pool = self.pool
+        self.deadline = pool.now() + pool.address.response_timeout_s
         if transport is None:
             self._fail(UpstreamProtocolError("the upstream closed the connection"))
+        elif early:
+            transport.writelines((head, early))
         else:
             transport.write(head)
 
@@ -91,12 +118,16 @@ class UpstreamConnection(asyncio.Protocol):
 
         Raises ConnectionError when the connection is gone.
         """
+        self.push_body(data)
+        if self._writable is not None:
+            await self._writable
+
+    def push_body(self, data: bytes) -> None:
+        """Send a piece of the request body, full or not.  Raises ConnectionError when the connection is gone."""
         if self.transport is None:
             raise ConnectionResetError("the upstream is gone")
         self.touch(self.pool.address.response_timeout_s)
         self.transport.write(data)
-        if self._writable is not None:
-            await self._writable
 
     def end_body(self) -> None:
         """The whole request has been sent."""
@@ -205,22 +236,32 @@ class UpstreamConnection(asyncio.Protocol):
             self.abort()
             return
         self.has_answered = True
+        parser, pool = self._parser, self.pool
         try:
-            body = self._parser.feed(data)
+            body = parser.feed(data)
         except UpstreamProtocolError as error:
             self._fail(error)
             return
-        self.touch(self.pool.address.idle_timeout_s)
-        head = self._parser.head
+        self.deadline = pool.now() + pool.address.idle_timeout_s
+        head = parser.head
         if head is None:
             return
         if not self._head_passed:
+            if parser.is_done:
+                self._exchange = None
+                exchange.on_whole(head, body)  # may stop this connection's reading: before anybody else can have it
+                if not self._sending:
+                    self._settle()
+                return
             self._head_passed = True
             exchange.on_head(head)
         if body:
             exchange.on_body(body)
-        if self._parser.is_done and self._exchange is exchange:
-            self._finish(exchange)
+        if parser.is_done and self._exchange is exchange:
+            self._exchange = None
+            exchange.on_end()
+            if not self._sending:
+                self._settle()
         else:
             exchange.flush()
 
@@ -260,36 +301,36 @@ class UpstreamConnection(asyncio.Protocol):
         self._writable = self.pool.loop.create_future()
         if self._tunnel is not None:
             self._tunnel.upstream_is_full()
+        if self.upload is not None:
+            self.upload.upstream_is_full()
 
     def resume_writing(self) -> None:
         if self._tunnel is not None:
             self._tunnel.upstream_has_drained()
+        if self.upload is not None:
+            self.upload.upstream_has_drained()
         if self._writable is not None:
             if not self._writable.done():
                 self._writable.set_result(None)
             self._writable = None
-
-    def _finish(self, exchange: Exchange) -> None:
-        self._exchange = None
-        exchange.on_end()  # may stop this connection's reading: before anybody else can have it
-        if not self._sending:
-            self._settle()
 
     def _settle(self) -> None:
         """The exchange is over in both directions: back into the pool, or closed."""
         self._owner = None
         if self.transport is None:
             return
-        if not self._parser.is_clean:
+        parser, pool = self._parser, self.pool
+        if not parser.is_clean:
             self.transport.close()
             return
-        self.resume_reading()
-        hint = self._parser.head.keep_alive_s if self._parser.head is not None else None
-        keep = self.pool.address.idle_timeout_s
+        if self._read_paused:
+            self.resume_reading()
+        hint = parser.head.keep_alive_s if parser.head is not None else None
+        keep = pool.address.idle_timeout_s
         if hint is not None:
             keep = min(keep, hint - _HINT_MARGIN_S)
-        self.idle_until = self.pool.now() + keep
-        self.pool.give_back(self)
+        self.idle_until = pool.now() + keep
+        pool.give_back(self)
 
     def _fail(self, error: UpstreamError) -> None:
         exchange = self._exchange

@@ -41,19 +41,33 @@ def read_request(
     `peer` is the socket's address or `unix`; `scheme` is that of the listener.  `default_host` stands in for the Host
     that an HTTP/1.0 client need not send.  `head_limit` is the longest head in bytes.
     """
-    if len(target) + sum(map(len, chain.from_iterable(headers))) > head_limit:
+    size = fields_size(headers)
+    if len(target) + size > head_limit:
         return Reason.HEAD_TOO_LARGE
-    parsed_target = _read_target(method, target)
+    parsed_target = read_target(method, target)
     if not isinstance(parsed_target, Target):
         return parsed_target
     head = read_head(headers, http_1_0=http_1_0)
     if isinstance(head, Reason):
         return head
     head.host = head.host or default_host
+    head.size = size
+    return with_facts(method, parsed_target, head, peer=peer, scheme=scheme, trusted=trusted)
+
+
+def fields_size(headers: RawHeaders) -> int:
+    """The bytes of all names and values."""
+    return sum(map(len, chain.from_iterable(headers)))
+
+
+def with_facts(
+    method: str, target: Target, head: ClientHead, *, peer: str, scheme: str, trusted: TrustedProxies
+) -> Parsed:
+    """The request with this target and head, and the facts that follow from them."""
     forwarding = read_forwarding(peer, scheme, head.host, head.given, trusted)
     facts = RequestFacts(
         method,
-        parsed_target,
+        target,
         forwarding.scheme,
         forwarding.host,
         forwarding.client_address,
@@ -71,7 +85,7 @@ def read_request(
     return Parsed(facts, head, forwarding)
 
 
-def _read_target(method: str, raw: str) -> Target | Reason:
+def read_target(method: str, raw: str) -> Target | Reason:
     """`parse_target`, remembered for short targets: the same few are asked for over and over."""
     if len(raw) > _MEMO_LENGTH or raw == "*":
         return parse_target(method, raw)

@@ -19,7 +19,7 @@ from gatekeeper.core.policy import fault_of
 from gatekeeper.core.routing import match_route
 from gatekeeper.server.pages import PageSettings
 from gatekeeper.server.upstream import UpstreamPool
-from gatekeeper.stores.cache import ABSENT, SessionCache
+from gatekeeper.stores.cache import ABSENT, Absent, SessionCache
 from gatekeeper.telemetry.telemetry import Telemetry
 
 logger = logging.getLogger("gatekeeper")
@@ -58,11 +58,23 @@ class Admission(msgspec.Struct, frozen=True):
     route: Route | None
 
 
+class Case(msgspec.Struct, frozen=True):
+    """What a decision follows from, but for the session itself and the time: nothing here ever changes.
+
+    `token` is that of the session to judge by; None where none is needed, or there is none, which `missing` says.
+    """
+
+    facts: RequestFacts
+    route: Route
+    token: SessionToken | None
+    missing: Reason | None
+
+
 class Lookup(msgspec.Struct, frozen=True):
     """A decision that must wait for this session to be looked up."""
 
     token: SessionToken
-    route: Route
+    case: Case
 
 
 class Gate:
@@ -87,22 +99,34 @@ class Gate:
     def try_admit(self, facts: RequestFacts) -> Admission | Lookup:
         """The decision where nothing must be waited for, else the look-up that it needs."""
         runtime = self.runtime
+        case = self.prepare(runtime, facts)
+        if isinstance(case, Admission):
+            return case
+        if case.token is None:
+            return self.decide(runtime, case, None, self.clock())
+        known = runtime.sessions.peek(case.token)
+        return Lookup(case.token, case) if known is None else self.decide(runtime, case, known, self.clock())
+
+    def prepare(self, runtime: Runtime, facts: RequestFacts) -> Case | Admission:
+        """As far as a request can be judged without its session and the time; or the decision, if it is clear."""
         route = runtime.route_of(facts)
         if not isinstance(route, Route):
             return Admission(Deny(400, route), None)
-        if not needs_session(route):
-            missing = None
-            if route.access is Access.PRESENCE and not find_cookie(
-                facts.cookie, runtime.snapshot.cookies.session_token
-            ):
-                missing = Reason.NO_COOKIE
-            return self._decide(runtime, facts, route, None, missing)
-        found = self._find(runtime, facts)
-        if isinstance(found, VerifiedToken):
-            return Lookup(found.token, route)
-        if isinstance(found, Reason):
-            return self._decide(runtime, facts, route, None, found)
-        return self._decide(runtime, facts, route, found, None)
+        if needs_session(route):
+            found = _token_of(runtime, facts)
+            if isinstance(found, VerifiedToken):
+                return Case(facts, route, found.token, None)
+            return Case(facts, route, None, found)
+        missing = None
+        if route.access is Access.PRESENCE and not find_cookie(facts.cookie, runtime.snapshot.cookies.session_token):
+            missing = Reason.NO_COOKIE
+        return Case(facts, route, None, missing)
+
+    def decide(self, runtime: Runtime, case: Case, known: SessionRecord | Absent | None, now_ms: int) -> Admission:
+        """The decision, with what is known of the session that the case names."""
+        if known is ABSENT:
+            return _decide(runtime, case, None, Reason.SESSION_UNKNOWN, now_ms)
+        return _decide(runtime, case, known, case.missing, now_ms)
 
     async def admit(self, facts: RequestFacts) -> Admission:
         """The decision, after a session look-up where one is needed."""
@@ -111,29 +135,21 @@ class Gate:
         if isinstance(admission, Admission):
             return admission
         record, missing = await self._look_up(runtime, admission.token)
-        return self._decide(runtime, facts, admission.route, record, missing)
+        return _decide(runtime, admission.case, record, missing, self.clock())
 
     async def identify(self, facts: RequestFacts) -> SessionRecord | Reason:
         """The live session of a request, whatever its path, or why there is none."""
         runtime = self.runtime
-        found = self._find(runtime, facts)
-        if isinstance(found, VerifiedToken):
-            record, missing = await self._look_up(runtime, found.token)
-            found = record or missing or Reason.SESSION_UNKNOWN
-        return found if isinstance(found, Reason) else fault_of(found, self.clock()) or found
-
-    def _find(self, runtime: Runtime, facts: RequestFacts) -> SessionRecord | Reason | VerifiedToken:
-        """What is known at once of a request's session: the record, why there is none, or the token to look up."""
-        raw = find_cookie(facts.cookie, runtime.snapshot.cookies.session_token)
-        if not raw:
-            return Reason.NO_COOKIE
-        verified = verify_token(raw, runtime.snapshot.keys)
-        if verified is None:
-            return Reason.BAD_SIGNATURE
-        known = runtime.sessions.peek(verified.token)
+        token = _token_of(runtime, facts)
+        if isinstance(token, Reason):
+            return token
+        known = runtime.sessions.peek(token.token)
+        missing: Reason | None = None
         if known is None:
-            return verified
-        return Reason.SESSION_UNKNOWN if known is ABSENT else known
+            known, missing = await self._look_up(runtime, token.token)
+        if known is None or known is ABSENT:
+            return missing or Reason.SESSION_UNKNOWN
+        return fault_of(known, self.clock()) or known
 
     async def _look_up(self, runtime: Runtime, token: SessionToken) -> tuple[SessionRecord | None, Reason | None]:
         try:
@@ -144,17 +160,6 @@ class Gate:
         self._note_store(None)
         return record, None if record is not None else Reason.SESSION_UNKNOWN
 
-    def _decide(
-        self,
-        runtime: Runtime,
-        facts: RequestFacts,
-        route: Route,
-        record: SessionRecord | None,
-        missing: Reason | None,
-    ) -> Admission:
-        policy = runtime.snapshot.policy
-        return Admission(decide(facts, route, record, missing, policy, now_ms=self.clock()), route)
-
     def _note_store(self, trouble: str | None) -> None:
         """Log the store's trouble when it begins, changes and ends, not for each request."""
         if trouble == self._store_trouble:
@@ -164,3 +169,18 @@ class Gate:
             logger.warning("session store answers again")
         else:
             logger.error("session store unavailable, protected requests get 503: %s", trouble)
+
+
+def _token_of(runtime: Runtime, facts: RequestFacts) -> VerifiedToken | Reason:
+    """The token of a request's session cookie, or why there is none."""
+    raw = find_cookie(facts.cookie, runtime.snapshot.cookies.session_token)
+    if not raw:
+        return Reason.NO_COOKIE
+    return verify_token(raw, runtime.snapshot.keys) or Reason.BAD_SIGNATURE
+
+
+def _decide(
+    runtime: Runtime, case: Case, record: SessionRecord | None, missing: Reason | None, now_ms: int
+) -> Admission:
+    policy = runtime.snapshot.policy
+    return Admission(decide(case.facts, case.route, record, missing, policy, now_ms=now_ms), case.route)

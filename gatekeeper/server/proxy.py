@@ -7,37 +7,29 @@ is written whole.
 
 import asyncio
 import logging
+from collections.abc import Awaitable
 from secrets import token_hex
 
-import msgspec
-
-from gatekeeper.core.cookies import dedupe_cookie, strip_cookies
 from gatekeeper.core.errors import ClientStalled, UpstreamError, UpstreamRefused, UpstreamTimeout
-from gatekeeper.core.forwarding import forwarding_lines
-from gatekeeper.core.headers import upstream_head, without_method_override
-from gatekeeper.core.identity import identity_lines
-from gatekeeper.core.model import Access, Allow, Deny, Reason, RequestFacts, Route
-from gatekeeper.core.websocket import accept_for
+from gatekeeper.core.model import Reason, SessionRecord
 from gatekeeper.server.answers import Answer, render_answer
 from gatekeeper.server.body import NO_BODY, BadBody, BodyTimeout, BodyTooLarge, RequestBody
-from gatekeeper.server.connection import ClientRequest
+from gatekeeper.server.connection import ClientConnection, ClientRequest, ParsedRequest
 from gatekeeper.server.exchange import UpstreamConnection
 from gatekeeper.server.facts import Parsed, read_request
 from gatekeeper.server.gate import Admission, Gate, Runtime
-from gatekeeper.server.pages import answer, error_answer
+from gatekeeper.server.outbound import Outbound, plan_for
+from gatekeeper.server.pages import error_answer
 from gatekeeper.server.portal import Portal, owns
 from gatekeeper.server.record import Exchanged
 from gatekeeper.server.relay import Relay
 from gatekeeper.server.streams import Streams
 from gatekeeper.server.tunnel import Tunnel
-from gatekeeper.server.upstream import UpstreamPool
+from gatekeeper.server.upload import PROGRESS_BYTES, Upload
 
 logger = logging.getLogger("gatekeeper")
 
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS"})
-_PROGRESS_BYTES = 1024
-"""A piece of a body that is shorter than this is not yet progress: see `UpstreamPool`."""
-
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _MALFORMED_STATUS = {Reason.HEAD_TOO_LARGE: 431, Reason.BAD_VERSION: 505}
 _BODY_FAULTS: dict[type[Exception], tuple[int, Reason]] = {
@@ -48,19 +40,29 @@ _BODY_FAULTS: dict[type[Exception], tuple[int, Reason]] = {
 _BODY_ERRORS = (BadBody, BodyTooLarge, BodyTimeout)
 
 
-class Outbound(msgspec.Struct, frozen=True):
-    """A request on its way to the upstream.
+Failure = tuple[UpstreamConnection, UpstreamError] | None
 
-    `head` is the finished request head; `accept` what a WebSocket handshake waits for, None for no handshake.
-    `protected` and `varies` say what the response's caching must respect (see `core.response_headers.client_head`).
-    """
 
-    method: str
-    head: bytes
-    has_body: bool
-    accept: bytes | None
-    protected: bool
-    varies: bool
+class _AwaitedRelay(Relay):
+    """A relay whose end can be waited for."""
+
+    def __init__(
+        self,
+        client: ClientConnection,
+        upstream: UpstreamConnection,
+        outbound: Outbound,
+        streams: Streams,
+        record: SessionRecord | None,
+        *,
+        http_1_0: bool,
+        keep_alive: bool,
+    ) -> None:
+        super().__init__(client, upstream, outbound, streams, record, http_1_0=http_1_0, keep_alive=keep_alive)
+        self.done: asyncio.Future[None] = upstream.pool.loop.create_future()
+
+    def on_over(self) -> None:
+        if not self.done.done():
+            self.done.set_result(None)
 
 
 class Proxy:
@@ -77,15 +79,34 @@ class Proxy:
         self._process_id = token_hex(4)
         self._requests = 0
 
-    async def __call__(self, request: ClientRequest) -> bool:
-        """Answer one request; returns whether its connection may serve another.
+    async def __call__(self, request: ParsedRequest) -> bool:
+        """Answer one request; returns whether its connection may serve another."""
+        exchanged = Exchanged(request.client)
+        return await self._within_bounds(request, exchanged, self._handle(request, exchanged))
 
-        The boundary where an unforeseen error becomes a 500 and a closed connection.  A client that sends requests and
-        reads no answers waits here: the next one is not looked at before.
+    async def go_on(
+        self, request: ClientRequest, exchanged: Exchanged, outbound: Outbound, body: bytes, failed: Failure
+    ) -> bool:
+        """Answer a request that the fast lane has decided but cannot send on, with its whole body; as `__call__` does.
+
+        `failed` is the connection by which it was tried, if it was, with the error that came instead of an answer.
         """
-        exchanged = Exchanged(request)
+        return await self._within_bounds(request, exchanged, self._send_on(request, exchanged, outbound, body, failed))
+
+    async def settle(self, request: ClientRequest, exchanged: Exchanged, *, kept: bool) -> bool:
+        """Wait until the client has taken the answer of the fast lane; as `__call__` does."""
+
+        async def is_kept() -> bool:
+            return kept
+
+        return await self._within_bounds(request, exchanged, is_kept())
+
+    async def _within_bounds(self, request: ClientRequest, exchanged: Exchanged, answering: Awaitable[bool]) -> bool:
+        """The boundary where an unforeseen error becomes a 500 and a closed connection.  A client that sends requests
+        and reads no answers waits here: the next one is not looked at before.
+        """
         try:
-            kept = await self._handle(request, exchanged)
+            kept = await answering
             if request.client.writing_paused:
                 await request.client.drained()
             return kept
@@ -97,20 +118,24 @@ class Proxy:
                 exchanged.reason = Reason.CLIENT_LEFT
             raise
         except Exception:
-            logger.exception("unforeseen error while answering a request")
-            if exchanged.status:
-                request.client.break_off()
-                return False
-            return self._write(request, exchanged, 500, Reason.INTERNAL_ERROR)
+            return self.fail(request, exchanged)
         finally:
             exchanged.report(self.telemetry)
 
-    async def _handle(self, request: ClientRequest, exchanged: Exchanged) -> bool:
+    def fail(self, request: ClientRequest, exchanged: Exchanged) -> bool:
+        """What becomes of a request whose answering raised an unforeseen error, which is the current exception."""
+        logger.exception("unforeseen error while answering a request")
+        if exchanged.status:
+            request.client.break_off()
+            return False
+        return self._write(request, exchanged, 500, Reason.INTERNAL_ERROR)
+
+    async def _handle(self, request: ParsedRequest, exchanged: Exchanged) -> bool:
         parsed = self._read(request)
         if isinstance(parsed, Reason):
             return self._write(request, exchanged, _MALFORMED_STATUS.get(parsed, 400), parsed)
         facts = exchanged.facts = parsed.facts
-        exchanged.request_id = parsed.forwarding.request_id or self._new_request_id()
+        exchanged.request_id = parsed.forwarding.request_id or self.new_request_id()
         if owns(facts.target):
             return await self._own(request, exchanged, parsed)
         if facts.is_websocket and (facts.has_body or (facts.method == "GET" and parsed.head.websocket_key is None)):
@@ -119,20 +144,15 @@ class Proxy:
         admission = self.gate.try_admit(facts)
         if not isinstance(admission, Admission):
             admission = await self.gate.admit(facts)
-        decision, route = admission.decision, admission.route
-        exchanged.reason = decision.reason
-        if isinstance(decision, Allow):
-            if route is not None:
-                exchanged.route_name = route.name
-                exchanged.record = decision.identity.record
-                return await self._forward(request, exchanged, runtime, parsed, decision, route)
-            decision = Deny(500, Reason.INTERNAL_ERROR)  # cannot be: what has no route is never allowed
-        elif route is not None:
-            exchanged.route_name = route.name
-        refusal = answer(decision, facts, self.pages, now_ms=self.gate.clock(), request_id=exchanged.request_id)
-        return self._write_answer(request, exchanged, refusal, close=refusal.status == 400)
+        exchanged.decided(admission)
+        plan = plan_for(
+            admission, parsed, runtime, self.pages, now_ms=self.gate.clock(), request_id=exchanged.request_id
+        )
+        if isinstance(plan, Answer):
+            return self.write_answer(request, exchanged, plan, close=plan.status == 400)
+        return await self._forward(request, exchanged, runtime, parsed, plan)
 
-    def _read(self, request: ClientRequest) -> Parsed | Reason:
+    def _read(self, request: ParsedRequest) -> Parsed | Reason:
         if not request.is_http_1:
             return Reason.BAD_VERSION
         snapshot = self.gate.runtime.snapshot
@@ -157,33 +177,40 @@ class Proxy:
         except _BODY_ERRORS as fault:
             return self._refuse_body(request, exchanged, fault)
         exchanged.reason = what.reason or Reason.PUBLIC
-        return self._write_answer(request, exchanged, what)
+        return self.write_answer(request, exchanged, what)
 
     async def _forward(
-        self,
-        request: ClientRequest,
-        exchanged: Exchanged,
-        runtime: Runtime,
-        parsed: Parsed,
-        decision: Allow,
-        route: Route,
+        self, request: ClientRequest, exchanged: Exchanged, runtime: Runtime, parsed: Parsed, outbound: Outbound
     ) -> bool:
-        facts = parsed.facts
-        outbound = _outbound(runtime, parsed, decision, route, exchanged.request_id)
-        body, pool = self._body_of(request, parsed), runtime.upstreams[route.upstream]
+        body = self._body_of(request, parsed)
         try:
             early = b""
-            if facts.has_body:
+            if outbound.has_body:
                 _refuse_too_long(parsed, runtime)
                 if parsed.head.expects_continue and not request.http_1_0:
                     request.client.write(_CONTINUE)
-                early = await body.begin(lambda: pool.is_crowded)
-            return await self._exchange(request, exchanged, pool, outbound, body, early)
+                early = await body.begin(lambda: outbound.pool.is_crowded)
+            return await self._exchange(request, exchanged, outbound, body, early)
         except _BODY_ERRORS as fault:
             return self._refuse_body(request, exchanged, fault)
         except UpstreamError as error:
-            logger.warning("%s %s, request %s: %s", facts.method, route.name, exchanged.request_id, error)
-            return self._write(request, exchanged, *_status_of(error))
+            return self._give_up(request, exchanged, outbound, error)
+
+    async def _send_on(
+        self, request: ClientRequest, exchanged: Exchanged, outbound: Outbound, body: bytes, failed: Failure
+    ) -> bool:
+        try:
+            if failed is None:
+                return await self._exchange(request, exchanged, outbound, NO_BODY, body)
+            if not _was_dead(outbound, *failed):
+                raise failed[1]
+            return await self._run(request, exchanged, await outbound.pool.open(), outbound, NO_BODY, body)
+        except UpstreamError as error:
+            return self._give_up(request, exchanged, outbound, error)
+
+    def _give_up(self, request: ClientRequest, exchanged: Exchanged, outbound: Outbound, error: UpstreamError) -> bool:
+        logger.warning("%s %s, request %s: %s", outbound.method, exchanged.route_name, exchanged.request_id, error)
+        return self._write(request, exchanged, *_status_of(error))
 
     def _body_of(self, request: ClientRequest, parsed: Parsed) -> RequestBody:
         if not parsed.facts.has_body:
@@ -192,25 +219,16 @@ class Proxy:
         return RequestBody(request.content, parsed.head.framing, limit=limit, idle_s=self.body_idle_s)
 
     async def _exchange(
-        self,
-        request: ClientRequest,
-        exchanged: Exchanged,
-        pool: UpstreamPool,
-        outbound: Outbound,
-        body: RequestBody,
-        early: bytes,
+        self, request: ClientRequest, exchanged: Exchanged, outbound: Outbound, body: RequestBody, early: bytes
     ) -> bool:
         """One request to the upstream, and once more where a reused connection turned out to be dead."""
-        connection = await pool.take()
+        connection = await outbound.pool.take()
         try:
             return await self._run(request, exchanged, connection, outbound, body, early)
-        except UpstreamTimeout:
-            raise  # it was sent, and may still be at work
-        except UpstreamError:
-            was_dead = connection.is_reused and not connection.has_answered
-            if not was_dead or outbound.has_body or outbound.method not in _IDEMPOTENT:
+        except UpstreamError as error:
+            if not _was_dead(outbound, connection, error):
                 raise
-        return await self._run(request, exchanged, await pool.open(), outbound, body, early)
+        return await self._run(request, exchanged, await outbound.pool.open(), outbound, body, early)
 
     async def _run(
         self,
@@ -224,28 +242,38 @@ class Proxy:
         """One exchange on this connection.  Raises UpstreamError and what a body may raise as long as nothing was
         answered; later, the client's connection is broken off.
         """
-        relay = Relay(
+        relay = _AwaitedRelay(
             request.client,
             connection,
+            outbound,
+            self.streams,
+            exchanged.record,
             http_1_0=request.http_1_0,
             keep_alive=request.keep_alive,
-            protected=outbound.protected,
-            varies=outbound.varies,
-            streams=self.streams,
-            record=exchanged.record,
         )
+        done = relay.done
         sending = not body.is_whole
-        head = outbound.head + body.encode(early) if early or body.is_chunked else outbound.head
+        head = outbound.head(exchanged.request_id)
+        early = body.encode(early) if early or body.is_chunked else b""
         exchanged.upstream_began()
         feeder: asyncio.Future[None] | None = None
+        upload: Upload | None = None
         try:
-            connection.start(relay, outbound.method, head, has_body=sending, accept=outbound.accept)
+            connection.start(relay, outbound.method, head, has_body=sending, accept=outbound.accept, early=early)
             if sending:
-                feeder = asyncio.ensure_future(_send_body(connection, body))
-                await asyncio.wait((feeder, relay.done), return_when=asyncio.FIRST_COMPLETED)
-                if not relay.done.done():
+                if body.sized is not None:
+                    upload = Upload(body, body.sized, connection)
+                    upload.start()
+                    feeder = upload.done
+                else:
+                    feeder = asyncio.ensure_future(_send_body(connection, body))
+                await asyncio.wait((feeder, done), return_when=asyncio.FIRST_COMPLETED)
+                if not relay.is_over:
                     feeder.result()
-            whole = await relay.done
+            await done
+            if relay.error is not None:
+                raise relay.error
+            whole = relay.is_whole
         except _BODY_ERRORS:
             if not relay.has_begun:
                 raise
@@ -256,8 +284,9 @@ class Proxy:
             raise
         finally:
             relay.detach()
-            exchanged.took(relay.status, relay.sent_bytes, relay.cut_for)
-            exchanged.upstream_answered(relay.answered_at)
+            if upload is not None:
+                upload.stop()
+            exchanged.took_from(relay)
             if not relay.is_over or (feeder is not None and not _has_sent_all(feeder)):
                 connection.abandon(relay)
             if feeder is not None:
@@ -266,11 +295,15 @@ class Proxy:
             await self._tunnel(request, exchanged, connection, relay.early)
             return False
         if not whole:
-            request.client.break_off()
-            if relay.broken is not None and relay.cut_for is None:
-                exchanged.reason = _status_of(relay.broken)[1]
-                logger.warning("request %s broke off: %s", exchanged.request_id, relay.broken)
+            self.break_off(request, exchanged, relay)
         return whole and relay.keep_alive
+
+    def break_off(self, request: ClientRequest, exchanged: Exchanged, relay: Relay) -> None:
+        """The answer ended before its end: the client must not take it for whole."""
+        request.client.break_off()
+        if relay.broken is not None and relay.cut_for is None:
+            exchanged.reason = _status_of(relay.broken)[1]
+            logger.warning("request %s broke off: %s", exchanged.request_id, relay.broken)
 
     async def _tunnel(
         self, request: ClientRequest, exchanged: Exchanged, connection: UpstreamConnection, early: bytes
@@ -289,7 +322,7 @@ class Proxy:
             exchanged.took(101, exchanged.sent_bytes + tunnel.sent_bytes, tunnel.cut_for)
             connection.close()
 
-    def _new_request_id(self) -> str:
+    def new_request_id(self) -> str:
         """16 hex digits that no other request of this process has, nor by chance one of another process."""
         self._requests += 1
         return f"{self._process_id}{self._requests & 0xFFFF_FFFF:08x}"
@@ -301,13 +334,13 @@ class Proxy:
         exchanged.reason = reason
         what = error_answer(status, reason, exchanged.facts, self.pages, request_id=exchanged.request_id)
         close = exchanged.facts is None or status in (400, 408, 500)
-        return self._write_answer(request, exchanged, what, close=close)
+        return self.write_answer(request, exchanged, what, close=close)
 
     def _refuse_body(self, request: ClientRequest, exchanged: Exchanged, fault: Exception) -> bool:
         status, reason = _BODY_FAULTS[type(fault)]
         return self._write(request, exchanged, status, reason)
 
-    def _write_answer(self, request: ClientRequest, exchanged: Exchanged, what: Answer, *, close: bool = False) -> bool:
+    def write_answer(self, request: ClientRequest, exchanged: Exchanged, what: Answer, *, close: bool = False) -> bool:
         """Write a whole answer.  A request body that nobody read ends the connection: it is never kept with bytes
         left in it.
         """
@@ -330,7 +363,7 @@ async def _send_body(connection: UpstreamConnection, body: RequestBody) -> None:
             connection.waits_for_piece = True
             piece = await body.piece()
             connection.waits_for_piece = False
-            if len(piece) >= _PROGRESS_BYTES:
+            if len(piece) >= PROGRESS_BYTES:
                 connection.goes_on()
             await connection.write_body(body.encode(piece))
     except ConnectionError:
@@ -356,41 +389,12 @@ def _refuse_too_long(parsed: Parsed, runtime: Runtime) -> None:
         raise BodyTooLarge
 
 
-def _outbound(runtime: Runtime, parsed: Parsed, decision: Allow, route: Route, request_id: str) -> Outbound:
-    facts, head = parsed.facts, parsed.head
-    key = head.websocket_key if facts.method == "GET" else None  # nothing else opens a WebSocket (RFC 6455 §4.1)
-    if route.methods is not None:
-        head = without_method_override(head)
-    raw = upstream_head(
-        facts.method,
-        facts.target.path_and_query,
-        head,
-        cookie=_cookie_for(runtime, facts, route),
-        forwarding=forwarding_lines(parsed.forwarding) + b"X-Request-Id: %b\r\n" % request_id.encode(),
-        identity=identity_lines(decision.identity),
-        upgrade=key is not None,
-    )
-    is_public = route.access is Access.PUBLIC
-    return Outbound(
-        method=facts.method,
-        head=raw,
-        has_body=facts.has_body,
-        accept=None if key is None else accept_for(key),
-        protected=not is_public,
-        varies=is_public and route.identity == "optional",
-    )
-
-
-def _cookie_for(runtime: Runtime, facts: RequestFacts, route: Route) -> str | None:
-    """What of the client's Cookie header the upstream gets: the session cookie once, or not at all."""
-    header = facts.cookie
-    if header is None:
-        return None
-    snapshot = runtime.snapshot
-    strip = snapshot.strip_session_cookies
-    if strip or (strip is None and route.upstream):
-        return strip_cookies(header, snapshot.cookies)
-    return dedupe_cookie(header, snapshot.cookies.session_token)
+def _was_dead(outbound: Outbound, connection: UpstreamConnection, error: UpstreamError) -> bool:
+    """Whether the upstream had closed this connection before it got the request, so that it may be sent again."""
+    if isinstance(error, UpstreamTimeout):
+        return False  # it was sent, and may still be at work
+    never_came = connection.is_reused and not connection.has_answered
+    return never_came and not outbound.has_body and outbound.method in _IDEMPOTENT
 
 
 def _status_of(error: UpstreamError) -> tuple[int, Reason]:

@@ -1,7 +1,9 @@
 """What became of a request: filled in while it is served, reported when it is over."""
 
-from gatekeeper.core.model import Reason, RequestFacts, SessionRecord
-from gatekeeper.server.connection import ClientRequest
+from gatekeeper.core.model import Allow, Reason, RequestFacts, SessionRecord
+from gatekeeper.server.connection import ClientConnection
+from gatekeeper.server.gate import Admission
+from gatekeeper.server.relay import Relay
 from gatekeeper.telemetry.telemetry import Telemetry
 
 
@@ -26,10 +28,10 @@ class Exchanged:
         "upstream_s",
     )
 
-    def __init__(self, request: ClientRequest) -> None:
-        self._now = request.client.server.now
+    def __init__(self, client: ClientConnection) -> None:
+        self._now = client.server.now
         self.began = self._now()
-        self.peer = request.client.peer
+        self.peer = client.peer
         self.facts: RequestFacts | None = None
         self.reason = Reason.INTERNAL_ERROR
         self.record: SessionRecord | None = None
@@ -39,6 +41,15 @@ class Exchanged:
         self.sent_bytes = 0
         self.upstream_s: float | None = None
         self._upstream_began = 0.0
+
+    def decided(self, admission: Admission) -> None:
+        """What was decided, by which rules, and for whom, where somebody was let through."""
+        decision = admission.decision
+        self.reason = decision.reason
+        if admission.route is not None:
+            self.route_name = admission.route.name
+        if isinstance(decision, Allow):
+            self.record = decision.identity.record
 
     def upstream_began(self) -> None:
         self._upstream_began = self._now()
@@ -50,10 +61,11 @@ class Exchanged:
         if cut_for is not None:
             self.reason = cut_for
 
-    def upstream_answered(self, at: float) -> None:
-        """The upstream's answer began then; 0 for never."""
-        if at:
-            self.upstream_s = at - self._upstream_began
+    def took_from(self, relay: Relay) -> None:
+        """This is what an upstream's answer came to."""
+        self.took(relay.status, relay.sent_bytes, relay.cut_for)
+        if relay.answered_at:
+            self.upstream_s = relay.answered_at - self._upstream_began
 
     def report(self, telemetry: Telemetry) -> None:
         """Tell those who count and log."""

@@ -4,77 +4,61 @@ The response is written to the client as it arrives.  When the client's connecti
 upstream stops until it can, so that memory does not depend on how much is sent or how slowly it is read.
 """
 
-import asyncio
-
 from gatekeeper.core.errors import ClientStalled, UpstreamError
 from gatekeeper.core.model import Reason, SessionRecord
 from gatekeeper.core.response_headers import client_head
 from gatekeeper.core.responses import ResponseHead
 from gatekeeper.server.connection import ClientConnection
 from gatekeeper.server.exchange import UpstreamConnection
+from gatekeeper.server.outbound import Outbound
 from gatekeeper.server.streams import Streams
 
 
 class Relay:
     """Receives an upstream's response and writes it to the client: what came together goes out together, in one write.
 
-    `done` ends with whether the client got a whole answer, or with the UpstreamError that came before any of it was
-    written; with a 101 it ends at once, and what follows is a tunnel's.  `keep_alive` turns false where only the end
-    of the connection can end the answer.  An event stream is registered with `streams` under the session of `record`.
+    `on_over` is called once, when there is nothing more to come: then `is_whole` says whether the client got a whole
+    answer, and `error` is the UpstreamError that came before any of it was written.  With a 101 it is over at once,
+    and what follows is a tunnel's.  `keep_alive` turns false where only the end of the connection can end the answer.
+    An event stream is registered with `streams` under the session of `record`.
     """
 
-    __slots__ = (
-        "answered_at",
-        "broken",
-        "client",
-        "cut_for",
-        "done",
-        "early",
-        "http_1_0",
-        "is_chunked",
-        "is_stream",
-        "keep_alive",
-        "pending",
-        "protected",
-        "record",
-        "sent_bytes",
-        "status",
-        "streams",
-        "upstream",
-        "varies",
-    )
+    # Most of these stay as they are for most answers: as attributes of the class they cost nothing until they change.
+    status = 0
+    answered_at = 0.0
+    sent_bytes = 0
+    is_chunked = False
+    is_stream = False
+    is_over = False
+    is_whole = False
+    error: UpstreamError | None = None
+    broken: UpstreamError | None = None
+    cut_for: Reason | None = None
+    early = b""
 
     def __init__(
         self,
         client: ClientConnection,
         upstream: UpstreamConnection,
-        *,
-        http_1_0: bool,
-        keep_alive: bool,
-        protected: bool,
-        varies: bool,
+        outbound: Outbound,
         streams: Streams,
         record: SessionRecord | None,
+        *,
+        http_1_0: bool = False,
+        keep_alive: bool = True,
     ) -> None:
         self.client = client
         self.upstream = upstream
-        self.http_1_0 = http_1_0
-        self.keep_alive = keep_alive
-        self.protected = protected
-        self.varies = varies
+        self.outbound = outbound
         self.streams = streams
         self.record = record
-        self.done: asyncio.Future[bool] = upstream.pool.loop.create_future()
-        self.status = 0
-        self.answered_at = 0.0
-        self.sent_bytes = 0
-        self.is_chunked = False
-        self.is_stream = False
-        self.broken: UpstreamError | None = None
-        self.cut_for: Reason | None = None
-        self.pending: list[bytes] = []
-        self.early = b""
+        self.http_1_0 = http_1_0
+        self.keep_alive = keep_alive
+        self._pending: list[bytes] = []
         client.pushing = self
+
+    def on_over(self) -> None:
+        raise NotImplementedError
 
     @property
     def has_begun(self) -> bool:
@@ -82,36 +66,18 @@ class Relay:
         return self.status != 0
 
     @property
-    def is_over(self) -> bool:
-        """Whether the response has ended, one way or the other.  A client that left has cancelled `done` instead."""
-        return self.done.done() and not self.done.cancelled()
-
-    @property
     def progress(self) -> float:
         return self.upstream.deadline
 
+    # from the upstream (an `Exchange`)
+
+    def on_whole(self, head: ResponseHead, body: bytes) -> None:
+        begun = self._begin(head)
+        self._write((begun + self._coded(body) if body else begun) + (b"0\r\n\r\n" if self.is_chunked else b""))
+        self._finish(whole=True)
+
     def on_head(self, head: ResponseHead) -> None:
-        fields = head.fields
-        has_open_end = fields.has_body and not isinstance(fields.framing, int)
-        self.is_chunked = has_open_end and not self.http_1_0
-        client = self.client
-        ends_with_connection = (has_open_end and self.http_1_0) or head.status == 101 or client.server.draining
-        # An answer that comes before the body has ended is the last one: the rest of the body would stand in the way.
-        self.keep_alive = self.keep_alive and client.has_whole_body and not ends_with_connection
-        self.status = head.status
-        self.answered_at = self.upstream.pool.now()
-        self.is_stream = fields.is_event_stream and has_open_end
-        self.pending.append(
-            client_head(
-                head.status,
-                head.reason,
-                fields,
-                http_1_0=self.http_1_0,
-                keep_alive=self.keep_alive,
-                protected=self.protected,
-                varies=self.varies,
-            )
-        )
+        self._pending.append(self._begin(head))
         if self.is_stream:
             self.upstream.becomes_stream()
             self.streams.add(self, self.record)
@@ -120,24 +86,18 @@ class Relay:
         if self.status == 101:
             self.early += data
         else:
-            self.pending.append(b"%x\r\n%b\r\n" % (len(data), data) if self.is_chunked else data)
+            self._pending.append(self._coded(data))
 
     def flush(self) -> None:
-        data = self.pending[0] if len(self.pending) == 1 else b"".join(self.pending)
-        self.pending.clear()
-        self.sent_bytes += len(data)
-        client = self.client
-        transport = client.transport
-        if transport is not None:
-            transport.write(data)
-        if client.writing_paused:
-            self.upstream.pause_reading()
+        data = self._pending[0] if len(self._pending) == 1 else b"".join(self._pending)
+        self._pending.clear()
+        self._write(data)
         if self.status == 101:
             self._finish(whole=True)
 
     def on_end(self) -> None:
         if self.is_chunked:
-            self.pending.append(b"0\r\n\r\n")
+            self._pending.append(b"0\r\n\r\n")
         self.flush()
         self._finish(whole=True)
 
@@ -146,18 +106,19 @@ class Relay:
             self.cut_for = Reason.CLIENT_STALLED
         if self.status:
             self.broken = error
-            self._finish(whole=False)
-        else:
-            self.detach()
-            if not self.done.done():
-                self.done.set_exception(error)
-                self.done.exception()  # the client may have left: then nobody asks for it
+        elif not self.is_over:
+            self.error = error
+        self._finish(whole=False)
+
+    # from the client
 
     def client_is_full(self) -> None:
         self.upstream.pause_reading()
 
     def client_has_drained(self) -> None:
         self.upstream.resume_reading()
+
+    # the end
 
     def cut(self, reason: Reason) -> None:
         """End an event stream: SESSION_ENDED or GATE_STOPS."""
@@ -172,7 +133,44 @@ class Relay:
         if self.is_stream:
             self.streams.discard(self)
 
+    def _begin(self, head: ResponseHead) -> bytes:
+        """The answer begins: its head as the client gets it."""
+        fields, client, outbound = head.fields, self.client, self.outbound
+        if fields.has_body and not isinstance(fields.framing, int):
+            self.is_chunked = not self.http_1_0
+            self.is_stream = fields.is_event_stream
+            if self.http_1_0:
+                self.keep_alive = False
+        # An answer that comes before the body has ended is the last one: the rest of the body would stand in the way.
+        if client.server.draining or head.status == 101 or not client.has_whole_body:
+            self.keep_alive = False
+        self.status = head.status
+        self.answered_at = self.upstream.pool.now()
+        return client_head(
+            head.status,
+            head.reason,
+            fields,
+            http_1_0=self.http_1_0,
+            keep_alive=self.keep_alive,
+            protected=outbound.protected,
+            varies=outbound.varies,
+        )
+
+    def _coded(self, data: bytes) -> bytes:
+        return b"%x\r\n%b\r\n" % (len(data), data) if self.is_chunked else data
+
+    def _write(self, data: bytes) -> None:
+        self.sent_bytes += len(data)
+        client = self.client
+        transport = client.transport
+        if transport is not None:
+            transport.write(data)
+        if client.writing_paused:
+            self.upstream.pause_reading()
+
     def _finish(self, *, whole: bool) -> None:
         self.detach()
-        if not self.done.done():
-            self.done.set_result(whole)
+        if not self.is_over:
+            self.is_over = True
+            self.is_whole = whole
+            self.on_over()

@@ -82,8 +82,11 @@ class Tunnel:
     def progress(self) -> float:
         return float(self.sent_bytes)
 
+    def on_whole(self, head: ResponseHead, body: bytes) -> None:
+        """There is no response: it came before the tunnel."""
+
     def on_head(self, head: ResponseHead) -> None:
-        """There is none: it came before the tunnel."""
+        """See `on_whole`."""
 
     def on_body(self, data: bytes) -> None:
         if self._is_cut and not self._close_down:

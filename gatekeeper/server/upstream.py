@@ -97,9 +97,13 @@ class UpstreamPool:
             return connection
         return None
 
+    def take_free(self) -> UpstreamConnection | None:
+        """An idle connection that nobody waits for, or None."""
+        return None if self._waiting else self.take_idle()
+
     async def take(self) -> UpstreamConnection:
         """An idle or a new connection; who waits already comes first.  Raises UpstreamRefused or UpstreamTimeout."""
-        connection = None if self._waiting else self.take_idle()
+        connection = self.take_free()
         return connection if connection is not None else await self.open()
 
     async def open(self) -> UpstreamConnection:
@@ -157,7 +161,11 @@ class UpstreamPool:
 
     def give_back(self, connection: UpstreamConnection) -> None:
         """Take a connection into the idle queue, or close it when the pool is closed or has no place for it."""
-        if connection in self._streaming and len(self._open) + self._opening < self.address.max_connections:
+        if (
+            self._streaming
+            and connection in self._streaming
+            and len(self._open) + self._opening < self.address.max_connections
+        ):
             self._streaming.discard(connection)
             self._open.add(connection)
         if self._closed or connection not in self._open:
@@ -165,7 +173,8 @@ class UpstreamPool:
                 connection.transport.close()
             return
         self._idle.append(connection)
-        self._wake_one()
+        if self._waiting:
+            self._wake_one()
 
     def forget(self, connection: UpstreamConnection) -> None:
         """A connection is gone."""

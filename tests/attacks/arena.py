@@ -78,9 +78,10 @@ class Errors(logging.Handler):
 class Admissions:
     """Counts the gate's decisions to let a request through, each request once, whichever half decides."""
 
-    def __init__(self, gate: Any) -> None:
+    def __init__(self, gate: Any, lane: Any) -> None:
         self.under_way = 0
         self.allowed: dict[int, RequestFacts] = {}
+        self.by_lane: list[RequestFacts] = []
         self.decided = 0
         try_admit, admit, identify = gate.try_admit, gate.admit, gate.identify
 
@@ -102,13 +103,31 @@ class Admissions:
                 self.under_way -= 1
 
         gate.try_admit, gate.admit, gate.identify = counting_try_admit, counting_admit, waited_for_identify
+        if lane is not None:
+            self._count_lane(lane)
+
+    def _count_lane(self, lane: Any) -> None:
+        """The fast lane asks the gate once, and goes by the answer while it holds."""
+        answer_known = lane.answer_known
+
+        def counting_answer_known(client: object, known: Any, body: bytes) -> bool:
+            taken = answer_known(client, known, body)
+            if taken:
+                self.decided += 1
+                if isinstance(known.admission.decision, Allow):
+                    self.by_lane.append(known.case.facts)
+            return bool(taken)
+
+        lane.answer_known = counting_answer_known
 
     def counted(self) -> Counter[tuple[str, str]]:
         """How many requests of each method and target were let through since `clear`."""
-        return Counter((facts.method, facts.target.path_and_query) for facts in self.allowed.values())
+        both = (*self.allowed.values(), *self.by_lane)
+        return Counter((facts.method, facts.target.path_and_query) for facts in both)
 
     def clear(self) -> None:
         self.allowed.clear()
+        self.by_lane.clear()
 
     def _note(self, facts: RequestFacts, outcome: object) -> object:
         self.decided += 1
@@ -221,7 +240,13 @@ async def open_arena(folder: Path, more: str = "") -> AsyncIterator[Arena]:
             running_gate(upstream.url, database, more, patience_s=None) as gate,
         ):
             upstream.answering = answer_safely
-            yield Arena(gate, upstream, errors, Admissions(gate.gate), seeds(gate.host, f"127.0.0.1:{upstream.port}"))
+            yield Arena(
+                gate,
+                upstream,
+                errors,
+                Admissions(gate.gate, gate.served.server.lane),
+                seeds(gate.host, f"127.0.0.1:{upstream.port}"),
+            )
     finally:
         logging.getLogger().removeHandler(errors)
 

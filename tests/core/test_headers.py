@@ -14,11 +14,10 @@ from gatekeeper.core.headers import (
     framing_of,
     read_head,
     upstream_head,
-    without_method_override,
 )
 from gatekeeper.core.identity import identity_lines
 from gatekeeper.core.model import Reason
-from gatekeeper.core.response_headers import read_response
+from gatekeeper.core.response_headers import read_response, response_field
 from tests.core.records import authenticated
 
 Field = tuple[bytes, bytes]
@@ -352,7 +351,7 @@ def test_framing(fields: list[Field], framing: Any) -> None:
 @pytest.mark.parametrize("http_1_0", [False, True])
 def test_framing_that_two_readers_may_read_differently(fields: list[Field], http_1_0: bool) -> None:
     assert judge(HOST, *fields, http_1_0=http_1_0) is Reason.BAD_FRAMING
-    assert read_response(fields, status=200, method="GET") is None
+    assert read_response([response_field(*field) for field in fields], status=200, method="GET") is None
 
 
 def test_http_1_0_has_lengths_but_no_codings() -> None:
@@ -492,23 +491,24 @@ def test_heads_share_nothing() -> None:
 def test_method_overrides_go_where_a_rule_lists_methods(name: bytes) -> None:
     head = read((b"A", b"1"), (name, b"DELETE"), (b"X-HTTP-Methods", b"2"))
     assert (name, b"DELETE") in head.kept
-    assert without_method_override(head).kept == [(b"A", b"1"), (b"X-HTTP-Methods", b"2")]
+    assert head.without_method_override().kept == [(b"A", b"1"), (b"X-HTTP-Methods", b"2")]
 
 
 # --- the request for the upstream ----------------------------------------------------------------------------------
 
 
 def build(head: ClientHead, *, cookie: str | None = None, method: str = "GET", target: str = "/x?y") -> bytes:
-    return upstream_head(
+    before_id, after_id = upstream_head(
         method, target, head, cookie=cookie, forwarding=b"X-Forwarded-For: 1\r\n", identity=b"X-Auth-Status: a\r\n"
     )
+    return before_id + b"id" + after_id
 
 
 def test_upstream_head() -> None:
     head = read((b"B", b"  2\xe4 "), (b"a", b"1"), (b"Connection", b"close"), (b"Cookie", b"dropped=1"), (CL, b"007"))
     assert build(head, cookie="c=ä", method="POST") == (
         b"POST /x?y HTTP/1.1\r\nHost: app.example\r\nB:   2\xe4 \r\na: 1\r\nCookie: c=\xe4\r\nContent-Length: 7\r\n"
-        b"X-Forwarded-For: 1\r\nX-Auth-Status: a\r\n\r\n"
+        b"X-Forwarded-For: 1\r\nX-Request-Id: id\r\nX-Auth-Status: a\r\n\r\n"
     )
 
 
@@ -523,16 +523,17 @@ def test_upstream_head() -> None:
 )
 def test_upstream_framing(fields: list[Field], line: bytes) -> None:
     assert build(read(*fields)) == (
-        b"GET /x?y HTTP/1.1\r\nHost: app.example\r\n" + line + b"X-Forwarded-For: 1\r\nX-Auth-Status: a\r\n\r\n"
+        b"GET /x?y HTTP/1.1\r\nHost: app.example\r\n" + line + b"X-Forwarded-For: 1\r\n"
+        b"X-Request-Id: id\r\nX-Auth-Status: a\r\n\r\n"
     )
 
 
 def test_an_upgrade_is_asked_for_once_in_our_words() -> None:
     head = read((b"Upgrade", b"WebSocket"), (b"Connection", b"x, upgrade"), (b"Sec-WebSocket-Key", KEY), (b"x", b"y"))
-    raw = upstream_head("GET", "/x", head, cookie=None, forwarding=b"F: 1\r\n", identity=b"I: 2\r\n", upgrade=True)
-    assert raw == (
+    sent = upstream_head("GET", "/x", head, cookie=None, forwarding=b"F: 1\r\n", identity=b"I: 2\r\n", upgrade=True)
+    assert b"id".join(sent) == (
         b"GET /x HTTP/1.1\r\nHost: app.example\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-        b"Connection: Upgrade\r\nUpgrade: websocket\r\nF: 1\r\nI: 2\r\n\r\n"
+        b"Connection: Upgrade\r\nUpgrade: websocket\r\nF: 1\r\nX-Request-Id: id\r\nI: 2\r\n\r\n"
     )
     assert b"pgrade" not in build(head)
 
@@ -590,21 +591,21 @@ def test_the_upstream_reads_one_request_with_our_headers_in_it(fields: list[Fiel
         assert any(fold(name) in ("host", "content-length", "transfer-encoding") for name, _ in fields)
         return
     if listed:
-        head = without_method_override(head)
+        head = head.without_method_override()
     ours = [
         *forwarding_lines(Forwarding("203.0.113.9", "https", head.host)).split(b"\r\n")[:-1],
         b"X-Request-Id: abc",
         *identity_lines(authenticated()).split(b"\r\n")[:-1],
     ]
-    raw = upstream_head(
+    before_id, after_id = upstream_head(
         method,
         "/dashboard?x=1",
         head,
         cookie=head.cookie,
-        forwarding=b"".join(line + b"\r\n" for line in ours[:6]),
+        forwarding=b"".join(line + b"\r\n" for line in ours[:5]),
         identity=b"".join(line + b"\r\n" for line in ours[6:]),
     )
-    first, sent = parse_strictly(raw)
+    first, sent = parse_strictly(before_id + b"abc" + after_id)
     assert first == method.encode() + b" /dashboard?x=1 HTTP/1.1"
     folded = [fold(name) for name, _ in sent]
     assert sent[0] == HOST

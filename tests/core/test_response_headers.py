@@ -1,6 +1,7 @@
 """Header policy for responses: framing, what stays behind, what caches may keep, and the head that is built."""
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -8,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatekeeper.core import response_headers as headers_module
-from gatekeeper.core.response_headers import UpstreamHead, cache_control_for, client_head, read_response
+from gatekeeper.core.response_headers import (
+    UpstreamHead,
+    cache_control_for,
+    client_head,
+    read_response,
+    response_field,
+)
 
 Field = tuple[bytes, bytes]
 CL = b"Content-Length"
@@ -17,10 +24,20 @@ TE = b"Transfer-Encoding"
 # --- the upstream's response ---------------------------------------------------------------------------------------
 
 
+def judge(fields: Iterable[Field], status: int = 200, method: str = "GET") -> UpstreamHead | None:
+    return read_response([response_field(*field) for field in fields], status=status, method=method)
+
+
 def answer(*fields: Field, status: int = 200, method: str = "GET") -> UpstreamHead:
-    head = read_response(fields, status=status, method=method)
+    head = judge(fields, status, method)
     assert head is not None
     return head
+
+
+def kept(head: UpstreamHead) -> list[Field]:
+    """Names and values of the lines that pass on."""
+    split = [line.removesuffix(b"\r\n").partition(b": ") for line in head.kept]
+    return [(name, value) for name, _, value in split]
 
 
 @pytest.mark.parametrize(
@@ -48,7 +65,7 @@ def answer(*fields: Field, status: int = 200, method: str = "GET") -> UpstreamHe
 )
 def test_response_framing(method: str, status: int, fields: list[Field], has_body: bool, framing: Any) -> None:
     head = answer(*fields, status=status, method=method)
-    assert (head.has_body, head.framing, head.kept) == (has_body, framing, [])
+    assert (head.has_body, head.framing, kept(head)) == (has_body, framing, [])
 
 
 @pytest.mark.parametrize(
@@ -58,8 +75,8 @@ def test_response_framing(method: str, status: int, fields: list[Field], has_bod
     ids=lambda name: name.decode(),
 )  # fmt: skip
 def test_a_response_keeps_no_hop_by_hop_and_no_framing(name: bytes) -> None:
-    assert answer((b"A", b"1"), (name, b"0"), (b"B", b"2")).kept == [(b"A", b"1"), (b"B", b"2")]
-    assert answer((name.lower(), b"0")).kept == []
+    assert kept(answer((b"A", b"1"), (name, b"0"), (b"B", b"2"))) == [(b"A", b"1"), (b"B", b"2")]
+    assert kept(answer((name.lower(), b"0"))) == []
 
 
 @pytest.mark.parametrize(
@@ -72,7 +89,7 @@ def test_a_response_keeps_no_hop_by_hop_and_no_framing(name: bytes) -> None:
     ],
 )
 def test_framing_that_cannot_be_trusted(fields: list[Field]) -> None:
-    assert read_response(fields, status=200, method="GET") is None
+    assert judge(fields) is None
 
 
 def test_a_response_without_fields_ends_with_its_connection() -> None:
@@ -82,7 +99,7 @@ def test_a_response_without_fields_ends_with_its_connection() -> None:
 def test_a_response_keeps_the_rest_as_it_came() -> None:
     fields = [(b"Set-Cookie", b"a=1"), (b"x", b" \xe4 "), (b"set-cookie", b"b=2"), (b"Server", b"s"), (b"n" * 65, b"")]
     head = answer(*fields)
-    assert head.kept == fields
+    assert kept(head) == fields
     assert head.has_set_cookie
     assert not answer((b"Set-Cookie2", b"a=1")).has_set_cookie
 
@@ -125,7 +142,7 @@ def test_what_a_response_says_of_its_connection() -> None:
 def test_event_streams(fields: list[Field], streams: bool) -> None:
     head = answer(*fields)
     assert head.is_event_stream is streams
-    assert head.kept == fields
+    assert kept(head) == fields
 
 
 RESPONSE_END_TO_END = [
@@ -138,7 +155,7 @@ RESPONSE_END_TO_END = [
 @pytest.mark.parametrize("name", [pytest.param(name, id=name.decode().lower()) for name in RESPONSE_END_TO_END])
 def test_a_response_cannot_lose_an_end_to_end_field(name: bytes) -> None:
     head = answer((b"Connection", b"X-Hop, " + name), (name, b"v"), (b"X-HOP", b"1"), (b"X", b"2"))
-    assert head.kept == [(name, b"v"), (b"X", b"2")]
+    assert kept(head) == [(name, b"v"), (b"X", b"2")]
 
 
 def test_a_response_cannot_lose_what_is_read_apart() -> None:
@@ -148,7 +165,7 @@ def test_a_response_cannot_lose_what_is_read_apart() -> None:
 
 def test_ordinary_connection_words_name_no_field() -> None:
     fields = [(b"Close", b"1"), (b"X", b"2")]
-    assert answer((b"Connection", b"close, keep-alive"), *fields).kept == fields
+    assert kept(answer((b"Connection", b"close, keep-alive"), *fields)) == fields
 
 
 def test_what_is_known_of_response_names_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +174,7 @@ def test_what_is_known_of_response_names_is_bounded(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(headers_module, "_MEMO_LIMIT", 3)
     sizes: list[int] = []
     for number in range(8):
-        assert answer((b"N-%d" % number, b"1"), (b"Upgrade", b"x")).kept == [(b"N-%d" % number, b"1")]
+        assert kept(answer((b"N-%d" % number, b"1"), (b"Upgrade", b"x"))) == [(b"N-%d" % number, b"1")]
         sizes.append(len(known))
     assert max(sizes) == 3
     known.clear()
@@ -323,9 +340,9 @@ def test_a_response_for_http_1_0_is_never_chunked() -> None:
     "name", [b"CDN-Cache-Control", b"Cloudflare-CDN-Cache-Control", b"surrogate-control", b"X-Accel-Expires"]
 )
 def test_what_overrules_cache_control_passes_on_public_rules_alone(name: bytes) -> None:
-    fields = read_response([(name, b"max-age=60")], status=200, method="GET")
+    fields = judge([(name, b"max-age=60")])
     assert fields is not None
-    assert fields.kept == []
+    assert kept(fields) == []
 
     def head(*, protected: bool, cookies: tuple[bytes, ...] = ()) -> bytes:
         return client_head(

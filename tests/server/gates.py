@@ -1,6 +1,7 @@
 """A running gate for tests: real listener, real SQLite file, real upstream."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,6 +25,10 @@ protect: [/dashboard, /settings]
 
 QUIET = {"admin": "{listen: null}", "log": "{access: false, file: /dev/null}"}
 """What a gate of a test does without, unless the test says otherwise: many run at the same time."""
+
+
+FAST_LANE = os.environ.get("GATEKEEPER_FASTLANE") != "0"
+"""As for the command: every test holds with the fast lane and without it."""
 
 
 class RunningGate:
@@ -59,7 +64,7 @@ async def running_gate(
     for name, quiet in QUIET.items():
         config += "" if f"\n{name}:" in config else f"{name}: {quiet}\n"
     settings = load_text(config, source="test.yaml", base_dir=database.parent, environ={})
-    async with asyncio.timeout(patience_s), serve(settings) as served:
+    async with asyncio.timeout(patience_s), serve(settings, fast_lane=FAST_LANE) as served:
         yield RunningGate(served)
 
 

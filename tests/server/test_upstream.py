@@ -50,6 +50,12 @@ class Taken:
         self.body = b""
         self.ended: asyncio.Future[UpstreamError | None] = asyncio.get_running_loop().create_future()
 
+    def on_whole(self, head: ResponseHead, body: bytes) -> None:
+        self.on_head(head)
+        if body:
+            self.on_body(body)
+        self.on_end()
+
     def on_head(self, head: ResponseHead) -> None:
         self.head = head
 
