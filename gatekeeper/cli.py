@@ -46,7 +46,7 @@ def run(config: Path) -> None:
     """Serve: stand in front of the app and guard what the configuration protects."""
     signal.signal(signal.SIGTERM, _end_while_starting)  # before anything that takes time is imported
 
-    from gatekeeper.server.reporting import open_configured_log
+    from gatekeeper.server.logs import open_configured_log
     from gatekeeper.telemetry.log import loggers_to
 
     settings = _load(config)

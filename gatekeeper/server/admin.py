@@ -1,7 +1,7 @@
-"""The admin listener: is the process alive, is it ready, and what has it counted.
+"""The admin listener of a gate that is one process: is it alive, is it ready, and what has it counted.
 
-It has nothing but these three addresses, for GET and HEAD; everything else is 404 or 405.  It answers until the very
-end, so that a load balancer sees a gate that is draining.  It knows no secrets and shows no sessions, but what its
+What it answers is in `admin_answers`.  It goes on until the very end, so that a load balancer sees a gate that is
+draining.  It knows no secrets and shows no sessions, but what its
 metrics say is nobody else's business: it listens on loopback unless told otherwise.
 """
 
@@ -9,28 +9,20 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 
-import msgspec
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from gatekeeper.core.errors import StoreError
-from gatekeeper.server.answers import phrase
+from gatekeeper.server.admin_answers import CHECK_TIMEOUT_S, HINT, AdminAnswer, admin_answer, admin_error
 from gatekeeper.server.gate import Gate
 from gatekeeper.server.listeners import open_listener
 from gatekeeper.telemetry.exposition import Exposition
 
-CHECK_TIMEOUT_S = 3.0
-"""How long the store may take to answer; the stores' own limit is shorter and tells more."""
-
 CHECK_AGE_S = 1.0
 """How long the outcome of a check is given again."""
 
-_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Server": "gatekeeper"}
-_METHODS = ("GET", "HEAD")
 _SHUTDOWN_S = 1.0
-_HINT = "; set admin.listen to another address, or to null to do without /healthz, /readyz and /metrics"
 
 
 class Health:
@@ -82,31 +74,19 @@ class Admin:
         self.address: str | None = None
         self._log = gate.telemetry.log
         self._exposition = Exposition(gate.telemetry)
-        self._calls = {"/healthz": self._healthz, "/readyz": self._readyz, "/metrics": self._metrics}
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
-        call = self._calls.get(request.raw_path.partition("?")[0])
-        if call is None:
-            return _error(404)
-        if request.method not in _METHODS:
-            response = _error(405)
-            response.headers["Allow"] = ", ".join(_METHODS)
-            return response
-        return await call(request)
+        accept = request.headers.get("Accept", "")
+        return _response(await admin_answer(self, request.method, request.raw_path, accept))
 
-    async def _healthz(self, request: web.BaseRequest) -> web.Response:
-        return web.Response(text="ok", headers=_HEADERS)
+    async def problems(self) -> list[str]:
+        return await self.health.problems()
 
-    async def _readyz(self, request: web.BaseRequest) -> web.Response:
-        problems = await self.health.problems()
-        if not problems:
-            return _json(200, {"ready": True})
-        told = [problem if self._log is None else self._log.safe(problem) for problem in problems]
-        return _json(503, {"ready": False, "problems": told})
+    async def metrics(self, accept: str) -> tuple[bytes, str]:
+        return self._exposition.render(accept)
 
-    async def _metrics(self, request: web.BaseRequest) -> web.Response:
-        body, content_type = self._exposition.render(request.headers.get("Accept", ""))
-        return web.Response(body=body, headers={**_HEADERS, "Content-Type": content_type})
+    def safe(self, text: str) -> str:
+        return text if self._log is None else self._log.safe(text)
 
 
 class AdminServer(web.Server):
@@ -129,7 +109,7 @@ class _AdminConnection(web.RequestHandler):
         """The answer to a request that the parser refuses, or that failed here."""
         if not isinstance(exc, HttpProcessingError):
             self.logger.error("unforeseen error on the admin listener", exc_info=exc)
-        response = _error(status)
+        response = _response(admin_error(status))
         response.force_close()
         return response
 
@@ -142,7 +122,7 @@ async def serve_admin(listen: str | None, gate: Gate, health: Health) -> AsyncGe
         yield admin
         return
     server = AdminServer(admin, access_log=None)
-    listener = await open_listener(listen, server, setting="admin.listen", hint=_HINT)
+    listener = await open_listener(listen, server, setting="admin.listen", hint=HINT)
     admin.address = listener.addresses[0]
     try:
         yield admin
@@ -152,10 +132,5 @@ async def serve_admin(listen: str | None, gate: Gate, health: Health) -> AsyncGe
         await server.shutdown(_SHUTDOWN_S)
 
 
-def _error(status: int) -> web.Response:
-    return _json(status, {"error": phrase(status)})
-
-
-def _json(status: int, document: dict[str, Any]) -> web.Response:
-    body = msgspec.json.encode(document)
-    return web.Response(status=status, body=body, content_type="application/json", headers=_HEADERS)
+def _response(answer: AdminAnswer) -> web.Response:
+    return web.Response(status=answer.status, headers=answer.headers, body=answer.body)

@@ -1,7 +1,9 @@
 """The running gate: one configuration's live objects, its listeners, and their end."""
 
 import asyncio
+import gc
 import logging
+import os
 import resource
 import time
 from collections.abc import AsyncGenerator
@@ -23,11 +25,12 @@ from gatekeeper.server.deadlines import Deadlines
 from gatekeeper.server.drain import drain
 from gatekeeper.server.fastlane import FastLane
 from gatekeeper.server.gate import Gate, Runtime
-from gatekeeper.server.listeners import UNIX, Listener, open_listener
+from gatekeeper.server.listeners import UNIX, Listener, open_listener, share_listener
 from gatekeeper.server.pages import PageSettings
 from gatekeeper.server.portal import Portal
 from gatekeeper.server.proxy import Proxy
 from gatekeeper.server.reporting import observe, open_telemetry
+from gatekeeper.server.share import Share
 from gatekeeper.server.streams import Streams
 from gatekeeper.server.upstream import UpstreamAddress, UpstreamPool
 from gatekeeper.stores import open_store
@@ -51,7 +54,9 @@ _OTHER_FILES = 256
 class Served:
     """A gate that serves; `addresses` are its URLs, `admin_address` that of its admin listener, if it has one."""
 
-    def __init__(self, gate: Gate, server: GateServer, streams: Streams, listener: Listener, admin: Admin) -> None:
+    def __init__(
+        self, gate: Gate, server: GateServer, streams: Streams, listener: Listener, admin: Admin, share: Share | None
+    ) -> None:
         self.gate = gate
         self.telemetry = gate.telemetry
         self.server = server
@@ -60,12 +65,14 @@ class Served:
         self.health = admin.health
         self.admin_address = admin.address
         self._listener = listener
+        self._share = share
 
     async def stop(self, *, delay_s: float, limit_s: float) -> None:
         """Stop in order, so that no request is lost (see `drain`)."""
         if not self.health.draining:
             self.health.draining = True
-            self.telemetry.audit("drain_started")
+            if self._share is None:
+                self.telemetry.audit("drain_started")
         await drain(self._listener, self.server, self.streams, delay_s=delay_s, limit_s=limit_s)
 
 
@@ -82,11 +89,14 @@ async def open_gate(settings: Settings, telemetry: Telemetry | None = None) -> A
 
 
 @asynccontextmanager
-async def serve(settings: Settings, log: Log | None = None, *, fast_lane: bool = True) -> AsyncGenerator[Served]:
+async def serve(
+    settings: Settings, log: Log | None = None, share: Share | None = None, *, fast_lane: bool = True
+) -> AsyncGenerator[Served]:
     """Serve until the block ends; then close everything at once: `Served.stop` before that finishes what is in flight.
 
     Lines go to `log`, or without it to one that is opened as configured.  The store may be missing: it is tried and
-    logged, and requests that need it get 503 until it is there.  Raises ListenError and LogFileError.
+    logged, and requests that need it get 503 until it is there.  With `share` this is one worker of several.  Raises
+    ListenError and LogFileError.
     """
     require_c_parser()
     async with (
@@ -95,16 +105,18 @@ async def serve(settings: Settings, log: Log | None = None, *, fast_lane: bool =
         serve_admin(settings.admin.listen, gate, Health(gate)) as admin,
     ):
         streams = Streams(gate.runtime.sessions.get, now_ms, _Auditor(telemetry).stream_was_cut)
-        server = _build_server(settings, gate, streams, fast_lane=fast_lane)
-        tls = listener_context(settings.tls) if settings.tls is not None else None
+        server = _build_server(settings, gate, streams, share, fast_lane=fast_lane)
         _raise_file_limit(settings)
-        listener = await open_listener(settings.listen, server, tls, handshake_s=settings.timeouts.headers)
-        served = Served(gate, server, streams, listener, admin)
+        listener = await _listen(settings, server, share)
+        served = Served(gate, server, streams, listener, admin, share)
         try:
             await _check_store(gate.runtime)
             observe(telemetry, gate, server, streams)
             admin.health.started = True
-            telemetry.audit("started", listen=served.addresses, admin=admin.address)
+            if share is None:
+                telemetry.audit("started", listen=served.addresses, admin=admin.address)
+            else:
+                telemetry.audit("worker_started", worker=share.worker, pid=os.getpid())
             yield served
         finally:
             await served.stop(delay_s=0, limit_s=0)
@@ -127,14 +139,25 @@ class _Auditor:
         self._telemetry.record(None, "", reason, None, status, "", 0.0, None, 0, peer)
 
 
-def _build_server(settings: Settings, gate: Gate, streams: Streams, *, fast_lane: bool) -> GateServer:
+async def _listen(settings: Settings, server: GateServer, share: Share | None) -> Listener:
+    tls = listener_context(settings.tls) if settings.tls is not None else None
+    handshake_s = settings.timeouts.headers
+    if share is None:
+        return await open_listener(settings.listen, server, tls, handshake_s=handshake_s)
+    return await share_listener(share.sockets, server, tls, handshake_s=handshake_s, let_go=share.let_go)
+
+
+def _build_server(
+    settings: Settings, gate: Gate, streams: Streams, share: Share | None, *, fast_lane: bool
+) -> GateServer:
     timeouts, limits = settings.timeouts, settings.limits
+    board = None if share is None else share.board
     scheme = "http" if settings.tls is None else "https"
     proxy = Proxy(gate, Portal(gate), streams, scheme=scheme, body_idle_s=timeouts.body_idle)
     return GateServer(
         proxy,
         lane=FastLane(proxy) if fast_lane else None,
-        crowd=Crowd(limits.connections, limits.per_address, gate.runtime.snapshot.trusted),
+        crowd=Crowd(limits.connections, limits.per_address, gate.runtime.snapshot.trusted, board),
         deadlines=Deadlines(asyncio.get_running_loop(), head_s=timeouts.headers, stall_s=timeouts.body_idle),
         on_refused=_Auditor(gate.telemetry).was_refused,
         auto_decompress=False,
@@ -165,6 +188,16 @@ def _raise_file_limit(settings: Settings) -> None:
                 allowed,
                 needed,
             )
+
+
+def spare_the_collector() -> None:
+    """Keep what was loaded at the start out of the garbage collector's sight, and let it look less often.
+
+    A full look at some hundred thousand objects that stay anyway would hold up every request for half a second.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 100)
 
 
 def now_ms() -> int:

@@ -1,4 +1,8 @@
-"""Where the gate listens: TCP or a Unix socket, with TLS or without."""
+"""Where the gate listens: TCP or a Unix socket, with TLS or without.
+
+A worker among several listens on sockets that it was given, and that its supervisor keeps open: before it closes them
+it has the supervisor let go of its copies, so that the end of a listener is the same as in a gate of one process.
+"""
 
 import asyncio
 import ctypes
@@ -7,9 +11,10 @@ import socket
 import stat
 import struct
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
 from ssl import SSLContext
+from typing import Any
 
 from gatekeeper.core.errors import ListenError
 
@@ -20,16 +25,20 @@ _SO_ATTACH_FILTER = 26
 _BPF_RET = 0x06
 
 Factory = Callable[[], asyncio.Protocol]
+LetGo = Callable[[], Awaitable[None]]
 
 
 class Listener:
-    """An open listener; `addresses` are its URLs."""
+    """An open listener; `addresses` are its URLs.  `let_go` is called before sockets are closed that others hold, too."""
 
-    def __init__(self, factory: Factory, tls: SSLContext | None, handshake_s: float | None) -> None:
+    def __init__(
+        self, factory: Factory, tls: SSLContext | None, handshake_s: float | None, let_go: LetGo | None = None
+    ) -> None:
         self.addresses: list[str] = []
         self._factory = factory
         self._tls = tls
         self._handshake_s = handshake_s if tls is not None else None
+        self._let_go = let_go
         self._servers: list[asyncio.Server] = []
         self._sockets: list[socket.socket] = []
 
@@ -46,13 +55,15 @@ class Listener:
 
     async def close(self) -> None:
         """Stop listening.  Clients that the kernel has connected already are served: closing would reset them."""
+        if self._sockets and self._let_go is not None:
+            await self._let_go()
         for sock in self._sockets:
             _drop_newcomers(sock)
         waiting = [client for sock in self._sockets for client in _accepted(sock)]
         for server in self._servers:
             server.close()
         for url in self.addresses:
-            if url.startswith(UNIX):
+            if url.startswith(UNIX) and self._let_go is None:
                 with suppress(OSError):
                     os.unlink(url.removeprefix(UNIX))
         self._servers.clear()
@@ -86,31 +97,42 @@ async def open_listener(
     scheme = "http" if tls is None else "https"
     try:
         if listen.startswith(UNIX):
-            await listener.add(_unix_socket(listen.removeprefix(UNIX)), listen)
+            await listener.add(unix_socket(listen.removeprefix(UNIX)), listen)
             return listener
-        host, _, port = listen.rpartition(":")
-        for sock in await _tcp_sockets(host.strip("[]"), int(port)):
-            await listener.add(sock, _url_of(sock, scheme))
+        for sock in await tcp_sockets(listen):
+            await listener.add(sock, url_of(sock, scheme))
     except OSError as exc:
         await listener.close()
         raise ListenError(f"cannot listen on {listen} (setting {setting}): {exc.strerror or exc}{hint}") from exc
     return listener
 
 
-async def _tcp_sockets(host: str, port: int) -> list[socket.socket]:
-    """Bound sockets for every address of the host."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+async def share_listener(
+    sockets: Iterable[socket.socket],
+    factory: Factory,
+    tls: SSLContext | None,
+    *,
+    handshake_s: float,
+    let_go: LetGo,
+) -> Listener:
+    """Listen on bound sockets that others hold, too.  Before it closes them, the listener awaits `let_go`."""
+    listener = Listener(factory, tls, handshake_s, let_go)
+    scheme = "http" if tls is None else "https"
+    for sock in sockets:
+        await listener.add(sock, url_of(sock, scheme))
+    return listener
+
+
+async def tcp_sockets(listen: str, *, shared: bool = False) -> list[socket.socket]:
+    """Bound sockets for every address of `host:port`; `shared` ones let others be bound there.  Raises OSError."""
+    host, _, port = listen.rpartition(":")
+    found = await asyncio.get_running_loop().getaddrinfo(
+        host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
     bound: list[socket.socket] = []
     try:
         for family, address in dict.fromkeys((family, address) for family, *_, address in found):
-            sock = socket.socket(family, socket.SOCK_STREAM)
-            bound.append(sock)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.bind(address)
-            sock.setblocking(False)
+            bound.append(tcp_socket(family, address, shared=shared))
     except OSError:
         for sock in bound:
             sock.close()
@@ -118,8 +140,25 @@ async def _tcp_sockets(host: str, port: int) -> list[socket.socket]:
     return bound
 
 
-def _unix_socket(path: str) -> socket.socket:
-    """A bound Unix socket for owner and group; one that nobody listens on any more is replaced."""
+def tcp_socket(family: int, address: Any, *, shared: bool = False) -> socket.socket:
+    """A socket that is bound to this address.  Raises OSError."""
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def unix_socket(path: str) -> socket.socket:
+    """A bound Unix socket for owner and group; one that nobody listens on any more is replaced.  Raises OSError."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         if _is_abandoned(path):
@@ -170,6 +209,9 @@ def _accepted(listening: socket.socket) -> Iterator[socket.socket]:
         yield client
 
 
-def _url_of(sock: socket.socket, scheme: str) -> str:
+def url_of(sock: socket.socket, scheme: str) -> str:
+    """Where a bound socket listens, as `http://host:port` or `unix:/path`."""
+    if sock.family == socket.AF_UNIX:
+        return f"{UNIX}{sock.getsockname()}"
     host, port = sock.getsockname()[:2]
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -2,16 +2,14 @@
 
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
-from urllib.parse import unquote, urlsplit
 
 from gatekeeper.config.schema import Settings
-from gatekeeper.config.snapshot import uses_secure_cookies
-from gatekeeper.core.cookies import cookie_names
 from gatekeeper.server.connection import GateServer
 from gatekeeper.server.gate import Gate
+from gatekeeper.server.logs import open_configured_log
 from gatekeeper.server.streams import Streams
 from gatekeeper.stores.cache import SessionCache
-from gatekeeper.telemetry.log import Log, open_log
+from gatekeeper.telemetry.log import Log
 from gatekeeper.telemetry.telemetry import Telemetry
 
 _CACHE_COUNTS: dict[str, tuple[str, Callable[[SessionCache], float]]] = {
@@ -27,17 +25,6 @@ _CACHE_COUNTS: dict[str, tuple[str, Callable[[SessionCache], float]]] = {
     ),
     "gatekeeper_store_reads_total": ("Reads of the session store.", lambda cache: cache.counters.reads),
 }
-
-
-def open_configured_log(settings: Settings) -> Log:
-    """The log of these settings, which holds none of their secrets.  Raises LogFileError."""
-    return open_log(
-        format=settings.log.format,
-        file=settings.log.file,
-        access=settings.log.access,
-        secrets=secrets_of(settings),
-        cookie_names=_cookie_names_of(settings),
-    )
 
 
 @asynccontextmanager
@@ -73,18 +60,6 @@ def observe(telemetry: Telemetry, gate: Gate, server: GateServer, streams: Strea
     )
 
 
-def secrets_of(settings: Settings) -> list[str]:
-    """Everything in the settings that must not stand in a log."""
-    found = [secret.value for secret in settings.secrets]
-    for url in (settings.store.url, settings.store.secondary, settings.accounts.smtp):
-        password = urlsplit(url).password if url else None
-        if password:
-            found += [password, unquote(password)]
-    if settings.admin.token:
-        found.append(settings.admin.token)
-    return found
-
-
 def _upstream_connections(gate: Gate) -> Mapping[tuple[str, ...], float]:
     found: dict[tuple[str, ...], float] = {}
     for name, pool in gate.runtime.upstreams.items():
@@ -92,8 +67,3 @@ def _upstream_connections(gate: Gate) -> Mapping[tuple[str, ...], float]:
         found[name or "default", "busy"] = pool.busy
         found[name or "default", "streaming"] = pool.streaming
     return found
-
-
-def _cookie_names_of(settings: Settings) -> tuple[str, ...]:
-    names = cookie_names(settings.session.cookie.prefix, secure=uses_secure_cookies(settings))
-    return (names.session_token, names.session_data, names.dont_remember)

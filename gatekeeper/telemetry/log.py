@@ -59,10 +59,16 @@ class LogHandler(logging.Handler):
 
 
 def open_log(
-    *, format: Format, file: str | None, access: bool, secrets: Iterable[str], cookie_names: Iterable[str]
+    *,
+    format: Format,
+    file: str | None,
+    access: bool,
+    secrets: Iterable[str],
+    cookie_names: Iterable[str],
+    turns: int | None = None,
 ) -> Log:
     """The log as configured.  `auto` is for people on a terminal, else JSON.  Raises LogFileError."""
-    sink = Sink(None if file is None else Path(file))
+    sink = Sink(None if file is None else Path(file), turns=turns)
     human = format == "human" or (format == "auto" and sink.is_terminal)
     colors = sink.is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     return Log(sink, Lines(Redactor(secrets, cookie_names), human=human, colors=colors), access=access)

@@ -3,12 +3,19 @@
 Whoever has lines hands them over and goes on; nobody waits for a disk or a terminal.  What is waiting to be written is
 bounded: when it is too much, lines are dropped and counted.  Application and audit lines may fill a reserve that
 access lines may not.  A file that was moved or removed is opened anew before the next write, so that rotation works.
+
+Several processes may write to the same place.  A file takes their lines whole, since each write is an append; a pipe
+that is full, or a terminal, would mix them, so there the processes take turns.
 """
 
+import fcntl
 import os
+import stat
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from gatekeeper.core.errors import GatekeeperError
@@ -30,7 +37,8 @@ class Sink:
     """Writes what is handed over, in order.  Without `path` to `descriptor`, standard error by default.
 
     Raises LogFileError when the file cannot be opened.  `dropped_lines` counts lines for which there was no room or
-    no disk, `failures` the writes that failed.  The thread starts with the first line.
+    no disk, `failures` the writes that failed.  The thread starts with the first line.  `turns` is a file descriptor
+    that all processes have which write to the same place: the one that holds its lock may write.
     """
 
     def __init__(
@@ -40,6 +48,7 @@ class Sink:
         descriptor: int | None = None,
         limit_bytes: int = LIMIT_BYTES,
         reserve_bytes: int = RESERVE_BYTES,
+        turns: int | None = None,
     ) -> None:
         self.dropped_lines = 0
         self.failures = 0
@@ -55,6 +64,7 @@ class Sink:
         self._is_torn = False
         if path is not None:
             self._open(path)
+        self._turns = None if stat.S_ISREG(os.fstat(self._descriptor).st_mode) else turns
 
     def __repr__(self) -> str:
         return f"<Sink {self._path or 'stderr'}, {self._waiting_bytes} bytes waiting>"
@@ -104,13 +114,26 @@ class Sink:
                 batch = list(self._waiting)
                 self._waiting.clear()
             data, lines = b"".join([data for data, _ in batch]), sum(lines for _, lines in batch)
-            written = self._write(data)
+            with self._turn():
+                written = self._write(data)
             with self._changed:
                 self._waiting_bytes -= len(data)
                 if not written:
                     self.failures += 1
                     self.dropped_lines += lines
                 self._changed.notify_all()
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Let no other process write within the block.  The kernel ends the turn of one that dies."""
+        if self._turns is None:
+            yield
+            return
+        fcntl.lockf(self._turns, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.lockf(self._turns, fcntl.LOCK_UN)
 
     def _write(self, data: bytes) -> bool:
         """Whether it was written.  A line that was cut off by an error is ended before the next one."""

@@ -18,7 +18,7 @@ from gatekeeper.core.model import Reason
 from gatekeeper.server.admin import Health
 from gatekeeper.server.app import serve
 from gatekeeper.server.gate import Gate
-from gatekeeper.server.reporting import secrets_of
+from gatekeeper.server.logs import secrets_of
 from tests.attacks.judge import Response, parse_responses
 from tests.core.facts import facts
 from tests.server.gates import FOUR_LINES, SECRET, RunningGate, running_gate
