@@ -1,7 +1,6 @@
 """The commands.  Exit codes: 0 done, 1 refused or failed with a message, 2 wrong usage."""
 
 import asyncio
-import gc
 import json
 import logging
 import os
@@ -48,8 +47,13 @@ def run(config: Path) -> None:
 
     from gatekeeper.server.logs import open_configured_log
     from gatekeeper.telemetry.log import loggers_to
+    from gatekeeper.workers.cores import worker_count
 
     settings = _load(config)
+    workers = worker_count(settings.workers)
+    if workers > 1:
+        _run_workers(settings, workers)
+        return
     try:
         log = open_configured_log(settings)
     except GatekeeperError as error:
@@ -167,15 +171,15 @@ def _load(config: Path) -> Settings:
 
 
 async def _serve(settings: Settings, log: "Log") -> None:
-    from gatekeeper.server.app import serve
+    from gatekeeper.server.app import serve, spare_the_collector, wants_fast_lane
 
     logger = logging.getLogger("gatekeeper")
     signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, signals.put_nowait, name)
-    async with serve(settings, log, fast_lane=os.environ.get("GATEKEEPER_FASTLANE") != "0") as served:
-        _spare_the_collector()
+    async with serve(settings, log, fast_lane=wants_fast_lane(os.environ)) as served:
+        spare_the_collector()
         logger.info("listening on %s in front of %s", ", ".join(served.addresses), settings.upstream.url)
         received = await signals.get()
         delay_s = settings.timeouts.drain_delay if received is signal.SIGTERM else 0
@@ -188,14 +192,16 @@ async def _serve(settings: Settings, log: "Log") -> None:
         await asyncio.wait((stopping, again))
 
 
-def _spare_the_collector() -> None:
-    """Keep what was loaded at the start out of the garbage collector's sight, and let it look less often.
+def _run_workers(settings: Settings, workers: int) -> None:
+    from gatekeeper.workers.supervisor import run_workers
 
-    A full look at some hundred thousand objects that stay anyway would hold up every request for half a second.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 100)
+    try:
+        in_order = run_workers(settings, workers)
+    except GatekeeperError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(0 if in_order else 1)
 
 
 def _run(work: Coroutine[Any, Any, Any]) -> Any:

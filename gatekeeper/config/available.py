@@ -10,7 +10,6 @@ from typing import Any
 from gatekeeper.config.schema import Assertion, Limits, Settings
 
 _DEFAULTS: dict[str, Any] = {
-    "workers": 1,
     "accounts.enabled": False,
     "accounts.sign_up": False,
     "accounts.smtp": None,

@@ -21,7 +21,7 @@ from gatekeeper.config.addresses import (
     upstream_problem,
 )
 from gatekeeper.config.rule_checks import check_rules_and_sign_in
-from gatekeeper.config.schema import Settings
+from gatekeeper.config.schema import MOST_WORKERS, Settings
 from gatekeeper.config.secret_checks import check_secrets
 from gatekeeper.config.tls import TlsProblem, listener_context, upstream_context
 from gatekeeper.core.urls import is_valid_host
@@ -146,7 +146,9 @@ def _check_cookie(settings: Settings) -> Iterator[Finding]:
 
 def _check_numbers(settings: Settings) -> Iterator[Finding]:
     if isinstance(settings.workers, int) and settings.workers < 1:
-        yield "workers", "at least one worker is needed"
+        yield "workers", "at least one worker is needed; auto is one a core"
+    if isinstance(settings.workers, int) and settings.workers > MOST_WORKERS:
+        yield "workers", f"at most {MOST_WORKERS} workers are possible; auto is one a core"
     if settings.store.pool < 1:
         yield "store.pool", "at least one connection is needed"
     if settings.session.memory_cache.entries < 1:

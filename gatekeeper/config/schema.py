@@ -16,6 +16,9 @@ Size = NewType("Size", int)
 """Bytes; written as `4096`, `64KiB`, `10MB`."""
 
 
+MOST_WORKERS = 256
+
+
 class Rate(msgspec.Struct, frozen=True):
     """So many in so many seconds; written as `5/1m`."""
 
@@ -41,7 +44,9 @@ class Upstream(msgspec.Struct, frozen=True):
     idle_timeout: Annotated[Duration, "How long an answer may pause, and an unused connection stay open."] = Duration(
         300
     )
-    max_connections: Annotated[int, "Connections to the app at the same time, besides streams."] = 256
+    max_connections: Annotated[
+        int, "Connections to the app at the same time, besides streams; divided among the workers."
+    ] = 256
     tls: Annotated[UpstreamTls | None, "Certificates for an https upstream."] = None
 
 
@@ -87,7 +92,7 @@ class MemoryCache(msgspec.Struct, frozen=True):
     max_age: Annotated[
         Duration, "How long a session is believed from memory; 1 s at most while no feed tells of revocations."
     ] = Duration(300)
-    entries: Annotated[int, "Sessions in memory."] = 100_000
+    entries: Annotated[int, "Sessions in memory, of each worker."] = 100_000
 
 
 class SessionSettings(msgspec.Struct, frozen=True):
@@ -130,7 +135,7 @@ class Store(msgspec.Struct, frozen=True):
     columns: Annotated[Columns, "How their columns are called, where the names differ."] = Columns()
     fields: Annotated[Fields, "Further columns to read."] = Fields()
     secondary: Annotated[str | None, "Better Auth's secondary storage in front of the database: redis://…."] = None
-    pool: Annotated[int, "Connections to the store."] = 10
+    pool: Annotated[int, "Connections to the store; divided among the workers."] = 10
 
 
 class RequireSettings(msgspec.Struct, frozen=True):
@@ -191,7 +196,7 @@ class WebSocket(msgspec.Struct, frozen=True):
 class Limits(msgspec.Struct, frozen=True):
     header_bytes: Annotated[Size, "The longest request head."] = Size(65_536)
     body_bytes: Annotated[Size | None, "The longest request body; no limit without it."] = None
-    connections: Annotated[int | None, "Client connections at the same time; null is off."] = 10_000
+    connections: Annotated[int | None, "Client connections at the same time, of all workers; null is off."] = 10_000
     per_address: Annotated[int | None, "Client connections of one address; null is off."] = 500
     sign_in_attempts: Annotated[Rate, "Sign-in attempts of one account and address."] = Rate(5, Duration(60))
 
@@ -226,7 +231,9 @@ class Settings(msgspec.Struct, frozen=True):
     store: Annotated[Store, "Where sessions are kept."]
     listen: Annotated[str, "The address to listen on."] = "0.0.0.0:8080"
     public_url: Annotated[str | None, "The app's address as visitors see it."] = None
-    workers: Annotated[Literal["auto"] | int, "Worker processes; auto: one a core."] = 1
+    workers: Annotated[
+        Literal["auto"] | int, "Processes that serve, 1 to 256; auto: one for each core that the gate may use."
+    ] = 1
     tls: Annotated[Tls | None, "Certificates of the listener."] = None
     upstreams: Annotated[dict[str, Upstream], "Further apps, by name; a rule may send its paths there."] = {}
     accounts: Annotated[Accounts, "Accounts mode."] = Accounts()

@@ -29,7 +29,10 @@ LetGo = Callable[[], Awaitable[None]]
 
 
 class Listener:
-    """An open listener; `addresses` are its URLs.  `let_go` is called before sockets are closed that others hold, too."""
+    """An open listener; `addresses` are its URLs.
+
+    `let_go` is called before sockets are closed that others hold, too.
+    """
 
     def __init__(
         self, factory: Factory, tls: SSLContext | None, handshake_s: float | None, let_go: LetGo | None = None

@@ -7,7 +7,6 @@ from gatekeeper.config.available import unavailable_paths
 from tests.config.loading import BASE, GOOD_SECRET, load, problems_of
 
 ASKING = {
-    "workers": "2",
     "accounts.enabled": "true",
     "accounts.sign_up": "true",
     "accounts.smtp": "smtp://h",

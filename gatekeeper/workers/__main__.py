@@ -1,0 +1,7 @@
+"""What the supervisor starts: `python -m gatekeeper.workers CHANNEL worker=NUMBER`, the latter for who lists processes."""
+
+import sys
+
+from gatekeeper.workers.worker import main
+
+sys.exit(main(sys.argv[1:]))
