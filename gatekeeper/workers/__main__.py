@@ -1,4 +1,4 @@
-"""What the supervisor starts: `python -m gatekeeper.workers CHANNEL worker=NUMBER`, the latter for who lists processes."""
+"""What the supervisor starts: `python -m gatekeeper.workers CHANNEL worker=N`, the number for who lists processes."""
 
 import sys
 

@@ -70,26 +70,25 @@ class Crew:
         return f"<Crew of {self.size}: {len(self._living)} living>"
 
     async def keep(self, number: int) -> None:
-        """Have worker `number` run until it is told to end."""
+        """Have worker `number` run until it is told to end, and its sockets close with it."""
         backoff = Backoff()
-        while True:
+        while self._is_wanted(number):
             began_s = time.monotonic()
             how = await self._live(number)
             if self._order is not None:
-                return
+                break
             if not self._were_ready:
                 if not self.failed.done():
                     self.failed.set_result(how)
-                return
+                break
             backoff = backoff.after(time.monotonic() - began_s)
             wait = f"in {backoff.delay_s:g} s" if backoff.delay_s else "at once"
-            logger.warning("%s; it is started again %s", how, wait)
+            logger.warning("worker %d: %s; it is started again %s", number, how, wait)
             self._restarts += 1
             with suppress(TimeoutError):
                 async with asyncio.timeout(backoff.delay_s):
                     await self._told.wait()
-            if not self._is_wanted(number):
-                return
+        self._sockets.let_go(number)
 
     def tell(self, order: Drain | Stop) -> None:
         """Have every worker end in this way; none is started again."""
@@ -103,7 +102,6 @@ class Crew:
         self._order = Stop()
         self._told.set()
         for worker in self._living.values():
-            logger.warning("worker %d (pid %d) is killed", worker.number, worker.pid)
             worker.kill()
 
     def reap(self) -> None:
@@ -157,18 +155,19 @@ class Crew:
         try:
             worker = await self._start(number)
         except OSError as error:
-            return f"worker {number} could not be started: {error.strerror or error}"
+            return f"it could not be started: {error.strerror or error}"
         status = await worker.ended
         del self._living[number]
         self._board.clear(number - 1)
         self._ended.add(worker.families)
+        how = describe_status(status)
         if self._order is not None and status != 0:
             self.in_order = False
-            logger.warning("worker %d (pid %d) ended with %s", number, worker.pid, describe_status(status))
+            if self._were_ready:
+                logger.warning("worker %d (pid %d) did not end in order: %s", number, worker.pid, how)
         if worker.failure is not None:
             return worker.failure
-        while_starting = "" if worker.is_ready else " while it started"
-        return f"worker {number} (pid {worker.pid}) ended{while_starting}: {describe_status(status)}"
+        return f"pid {worker.pid} ended{'' if worker.is_ready else ' while it started'}: {how}"
 
     def _is_wanted(self, number: int) -> bool:
         """Whether worker `number` is to be started again: at the end only for clients that wait at its socket."""

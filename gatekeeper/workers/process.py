@@ -153,7 +153,10 @@ def _interpreter() -> list[str]:
     """Our Python, which finds its modules where this one does: not in the working directory, unless this one does."""
     if sys.flags.isolated:
         return [sys.executable, "-I"]
-    looks_here = "" in sys.path or os.getcwd() in sys.path
+    try:
+        looks_here = "" in sys.path or os.getcwd() in sys.path
+    except OSError:  # the folder is gone
+        looks_here = False
     return [sys.executable] if looks_here else [sys.executable, "-P"]
 
 

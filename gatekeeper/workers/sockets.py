@@ -34,7 +34,7 @@ class WorkerSockets:
         poll = select.poll()
         for sock in self.of(worker):
             poll.register(sock, select.POLLIN)
-        return bool(poll.poll(0))
+        return any(event & select.POLLIN for _, event in poll.poll(0))
 
     def let_go(self, worker: int) -> None:
         """Close the supervisor's copies of this worker's sockets, so that the worker alone holds them.

@@ -125,3 +125,5 @@ async def _end(crew: Crew, everybody: asyncio.Future[list[None]], signals: Signa
         crew.tell(Stop())
         await asyncio.wait((everybody,), timeout=_AT_ONCE_S)
     again.cancel()
+    if not everybody.done():
+        logger.warning("not every worker has ended in time; who is left is killed")
