@@ -3,6 +3,8 @@
 import os
 import re
 import resource
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -149,3 +151,59 @@ def test_a_terminal_is_known_for_one() -> None:
     assert Sink(descriptor=slave).is_terminal
     os.close(slave)
     os.close(master)
+
+
+WRITER = """
+import sys
+from gatekeeper.telemetry.sink import Sink
+mark, descriptor, turns = sys.argv[1].encode(), int(sys.argv[2]), int(sys.argv[3])
+sink = Sink(descriptor=descriptor, turns=turns if turns >= 0 else None)
+print(flush=True)
+sys.stdin.read()
+for _ in range(200):
+    sink.put(mark * 30_000 + b"\\n")
+sink.close(60)
+"""
+
+
+def lines_of_two_writers(turns: int) -> list[bytes]:
+    """What two processes write to one pipe that holds less than what they have, at the same time."""
+    reading, writing = os.pipe()
+    inherited, command = (writing, *([turns] if turns >= 0 else [])), [sys.executable, "-c", WRITER]
+    writers = [
+        subprocess.Popen(
+            [*command, mark, str(writing), str(turns)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=inherited,
+        )
+        for mark in ("a", "b")
+    ]
+    os.close(writing)
+    for writer in writers:
+        assert writer.stdout is not None
+        assert writer.stdout.read(1) == b"\n"  # it is there
+        writer.stdout.close()
+    for writer in writers:
+        assert writer.stdin is not None
+        writer.stdin.close()
+    with open(reading, "rb") as pipe:
+        lines = pipe.read().splitlines()
+    assert [writer.wait(20) for writer in writers] == [0, 0]
+    return lines
+
+
+def test_processes_that_take_turns_write_whole_lines_to_a_pipe() -> None:
+    turns = os.memfd_create("turns")
+    lines = lines_of_two_writers(turns)
+    os.close(turns)
+    assert sorted(lines) == [b"a" * 30_000] * 200 + [b"b" * 30_000] * 200
+
+
+def test_a_process_that_died_in_its_turn_holds_up_nobody() -> None:
+    turns = os.memfd_create("turns")
+    code = f"import fcntl, os\nfcntl.lockf({turns}, fcntl.LOCK_EX)\nos.kill(os.getpid(), 9)"
+    assert subprocess.run([sys.executable, "-c", code], pass_fds=(turns,), check=False).returncode == -9
+    lines = lines_of_two_writers(turns)
+    os.close(turns)
+    assert len(lines) == 400
