@@ -28,7 +28,7 @@ check: $(VENV)/.dev  ## Format, lint, types, and the core's coverage
 bench: $(VENV)/.runtime  ## Measure beside nginx, HAProxy, Envoy, Traefik, Caddy and Go; BENCH_ARGS=--quick for 2 minutes
 	@$(BIN)/python -m bench $(BENCH_ARGS)
 
-drills: $(VENV)/.dev  ## What needs real time: bodies, attacks, slow clients, drain, outage, soak
+drills: $(VENV)/.dev  ## What needs real time: bodies, attacks, slow clients, drain, outage, workers, soak
 	@set -e; for drill in drills/*.py; do echo "== $$drill"; $(BIN)/python $$drill; done
 
 soak: $(VENV)/.dev  ## Ten minutes at half of what the gate can do: errors, memory, descriptors
