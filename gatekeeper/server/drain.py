@@ -9,7 +9,7 @@ import asyncio
 import logging
 
 from gatekeeper.server.connection import ClientConnection, GateServer
-from gatekeeper.server.listeners import Listener
+from gatekeeper.server.listeners import SETTLE_S, Listener
 from gatekeeper.server.streams import Streams
 
 logger = logging.getLogger("gatekeeper")
@@ -29,7 +29,7 @@ async def drain(listener: Listener, server: GateServer, streams: Streams, *, del
     server.draining = True
     if delay_s:
         await asyncio.sleep(delay_s)
-    await listener.close()
+    await listener.close(min(SETTLE_S, limit_s))
     deadline = loop.time() + limit_s
     idle_until = min(deadline, loop.time() + IDLE_S)
     streams_at = deadline - min(_STREAMS_S, limit_s / 2)

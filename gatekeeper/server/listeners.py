@@ -21,8 +21,18 @@ from gatekeeper.core.errors import ListenError
 BACKLOG = 1024
 UNIX = "unix:"
 _SOCKET_MODE = 0o660
+SETTLE_S = 0.25
+"""How long those whose connection is being made are waited for: a handshake is one round trip."""
+
 _SO_ATTACH_FILTER = 26
-_BPF_RET = 0x06
+_SYN, _ACK = 0x02, 0x10
+_DROP_SYN = (  # code, jump if true, jump if false, operand: of the TCP header's flags
+    (0x30, 0, 0, 13),  # load the byte of the flags
+    (0x54, 0, 0, _SYN | _ACK),  # keep these two
+    (0x15, 0, 1, _SYN),  # is it SYN alone?
+    (0x06, 0, 0, 0),  # then nothing is kept of it
+    (0x06, 0, 0, 0xFFFF_FFFF),  # else everything
+)
 
 Factory = Callable[[], asyncio.Protocol]
 LetGo = Callable[[], Awaitable[None]]
@@ -56,12 +66,16 @@ class Listener:
         self._sockets.append(sock)
         self.addresses.append(url)
 
-    async def close(self) -> None:
-        """Stop listening.  Clients that the kernel has connected already are served: closing would reset them."""
+    async def close(self, settle_s: float = 0.0) -> None:
+        """Stop listening.  Clients that the kernel has connected already are served: closing would reset them.
+
+        For `settle_s` clients are let in whose connection is being made.
+        """
         if self._sockets and self._let_go is not None:
             await self._let_go()
-        for sock in self._sockets:
-            _drop_newcomers(sock)
+        dropping = [_drop_newcomers(sock) for sock in self._sockets]
+        if settle_s and any(dropping):
+            await asyncio.sleep(settle_s)
         waiting = [client for sock in self._sockets for client in _accepted(sock)]
         for server in self._servers:
             server.close()
@@ -189,16 +203,21 @@ def _is_abandoned(path: str) -> bool:
     return False
 
 
-def _drop_newcomers(listening: socket.socket) -> None:
-    """Connect nobody any more, so that nobody is between the last that is accepted and the end of the socket.
+def _drop_newcomers(listening: socket.socket) -> bool:
+    """Begin no more connections, so that nobody is between the last that is accepted and the end of the socket.
 
-    A filter that keeps no packet (Linux, socket(7)): whoever asks now asks again in a second, and is refused then.
+    A filter that drops SYN segments (Linux, socket(7)): whoever asks now asks again in a second, and is refused then.
+    It must let everything else pass: connections that are made meanwhile inherit it.  Returns whether it is in place.
     """
     if sys.platform != "linux" or listening.family == socket.AF_UNIX:
-        return
-    keep_nothing = ctypes.create_string_buffer(struct.pack("HBBI", _BPF_RET, 0, 0, 0))
-    with suppress(OSError):
-        listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(keep_nothing)))
+        return False
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *one) for one in _DROP_SYN))
+    program = struct.pack("HP", len(_DROP_SYN), ctypes.addressof(code))
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+    except OSError:
+        return False
+    return True
 
 
 def _accepted(listening: socket.socket) -> Iterator[socket.socket]:

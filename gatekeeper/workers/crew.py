@@ -69,6 +69,11 @@ class Crew:
     def __repr__(self) -> str:
         return f"<Crew of {self.size}: {len(self._living)} living>"
 
+    @property
+    def has_served(self) -> bool:
+        """Whether any worker was ever ready."""
+        return bool(self._were_ready)
+
     async def keep(self, number: int) -> None:
         """Have worker `number` run until it is told to end, and its sockets close with it."""
         backoff = Backoff()
@@ -77,7 +82,7 @@ class Crew:
             how = await self._live(number)
             if self._order is not None:
                 break
-            if not self._were_ready:
+            if not self.has_served:
                 if not self.failed.done():
                     self.failed.set_result(how)
                 break
@@ -126,7 +131,7 @@ class Crew:
         """Why the gate is not ready: what all workers say, or what single ones lack."""
         if self._order is not None:
             return ["draining"]
-        if not self._were_ready:
+        if not self.has_served:
             return ["starting"]
         ready = self._ready()
         answers = await asyncio.gather(*(worker.check(CHECK_TIMEOUT_S + 0.5) for worker in ready))
@@ -163,7 +168,7 @@ class Crew:
         how = describe_status(status)
         if self._order is not None and status != 0:
             self.in_order = False
-            if self._were_ready:
+            if self.has_served:
                 logger.warning("worker %d (pid %d) did not end in order: %s", number, worker.pid, how)
         if worker.failure is not None:
             return worker.failure

@@ -79,7 +79,7 @@ async def supervise(settings: Settings, workers: int, board: int, log: Log) -> b
             received = await _first_signal(crew, everybody, signals)
             telemetry.audit("drain_started")
             logger.info("%s: finishing what is in flight; once more to stop at once", received.name)
-            is_soon = received is signal.SIGINT or not crew.all_ready.done()
+            is_soon = received is signal.SIGINT or not crew.has_served
             delay_s = 0 if is_soon else settings.timeouts.drain_delay
             await _end(crew, everybody, signals, Drain(delay_s, settings.timeouts.drain))
         return crew.in_order
