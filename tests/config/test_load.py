@@ -105,6 +105,7 @@ def test_values_from_files(tmp_path: Path) -> None:
     text = BASE.replace("secret: ${BETTER_AUTH_SECRET}", "secret: {file: secret}")
     assert load(text, tmp_path).secrets[0].value == GOOD_SECRET
     assert load(BASE + "workers: {file: one}\n", _folder_with(tmp_path, "one", "1\r\n")).workers == 1
+    assert load(BASE + "workers: {file: two}\n", _folder_with(tmp_path, "two", "auto\n")).workers == "auto"
     assert load(BASE + "session: {cookie: {secure: {file: no}}}\n", _folder_with(tmp_path, "no", "false")) is not None
     (found,) = problems_of(text.replace("file: secret", "file: other"), tmp_path)
     assert (found.path, found.line, found.message) == ("secret", 2, "cannot read other: No such file or directory")
@@ -200,6 +201,7 @@ def test_five_mistakes_are_five_problems_at_their_places() -> None:
         pytest.param(BASE + "workers: two\n", 4, "workers", "expected a whole number or auto", id="number"),
         pytest.param(BASE + "workers: -1\n", 4, "workers", "expected a whole number or auto", id="negative"),
         pytest.param(BASE + "workers: 0\n", 4, "workers", "at least one worker", id="no-worker"),
+        pytest.param(BASE + "workers: 257\n", 4, "workers", "at most 256 workers are possible", id="workers"),
         pytest.param(BASE + "keep_fragment: maybe\n", 4, "keep_fragment", "expected true or false", id="boolean"),
         pytest.param(
             BASE + "timeouts: {keep_alive: 5}\n", 4, "timeouts.keep_alive", "expected a duration", id="duration"

@@ -2,18 +2,22 @@
 
 import asyncio
 import os
+import select
 import socket
 import ssl
 import stat
+import sys
 import warnings
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
 import pytest_asyncio
 
-from gatekeeper.server.listeners import Listener, ListenError, open_listener
+from gatekeeper.server import listeners
+from gatekeeper.server.listeners import Listener, ListenError, open_listener, share_listener
 from tests.attacks.judge import parse_responses
 from tests.certificates import Authority
 from tests.server.conftest import TOKEN
@@ -91,6 +95,83 @@ async def test_who_is_connected_already_is_served_when_the_listener_closes() -> 
         async with asyncio.timeout(20):
             assert await reader.read() == b"hello"
         writer.close()
+
+
+def connects_at_once(port: int) -> bool:
+    """Whether a connection is made without waiting; over loopback that takes no time."""
+    with socket.socket() as client:
+        client.setblocking(False)
+        client.connect_ex(("127.0.0.1", port))
+        poll = select.poll()
+        poll.register(client, select.POLLOUT)
+        return bool(poll.poll(0))
+
+
+def test_a_closing_listener_begins_no_connection_and_those_that_were_begun_live() -> None:
+    """A connection that is made while the filter is put in place inherits it, and must not be deaf."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        client = socket.create_connection(("127.0.0.1", port), 20)
+        served, _ = listening.accept()
+        with client, served:
+            assert connects_at_once(port)
+            assert listeners._drop_newcomers(listening)
+            assert not connects_at_once(port)
+            assert listeners._drop_newcomers(served)
+            client.sendall(b"hello")
+            served.settimeout(20)
+            assert served.recv(5) == b"hello"
+            client.shutdown(socket.SHUT_WR)
+            assert served.recv(5) == b""
+
+
+async def test_a_listener_that_closes_waits_for_handshakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr(listeners, "asyncio", SimpleNamespace(**vars(asyncio) | {"sleep": sleep}))
+    listener = await open_listener("127.0.0.1:0", Greeter)
+    await listener.close(settle_s=0.25)
+    await listener.close(settle_s=0.25)
+    assert waits == [0.25]
+
+
+# --- Sockets that others hold, too ---------------------------------------------------------------------------------
+
+
+async def test_others_let_go_of_a_shared_socket_before_it_is_closed() -> None:
+    sock = socket.create_server(("127.0.0.1", 0), reuse_port=True)
+    sock.setblocking(False)
+    copy, port = sock.dup(), sock.getsockname()[1]
+    calls: list[bytes] = []
+
+    async def let_go() -> None:
+        calls.append(await greeting(host="127.0.0.1", port=port))  # it still listens
+        copy.close()
+
+    listener = await share_listener([sock], Greeter, None, handshake_s=1.0, let_go=let_go)
+    assert listener.addresses == [f"http://127.0.0.1:{port}"]
+    await listener.close()
+    await listener.close()
+    assert calls == [b"hello"]
+    with pytest.raises(ConnectionRefusedError):
+        await greeting(host="127.0.0.1", port=port)
+
+
+async def test_the_path_of_a_shared_unix_socket_is_left_to_others(tmp_path: Path) -> None:
+    path = tmp_path / "gate.sock"
+    sock = listeners.unix_socket(str(path))
+
+    async def let_go() -> None:
+        pass
+
+    listener = await share_listener([sock], Greeter, None, handshake_s=1.0, let_go=let_go)
+    assert listener.addresses == [f"unix:{path}"]
+    assert await greeting(path=path) == b"hello"
+    await listener.close()
+    assert path.exists() or sys.version_info >= (3, 13)  # where asyncio's own loop removes it
 
 
 # --- Unix sockets --------------------------------------------------------------------------------------------------
