@@ -13,7 +13,7 @@ from bench import machine, plot, tables
 from bench.install import ROOT, install
 from bench.measure import measure_latency, measure_load, measure_memory
 from bench.probe import WrongAnswer
-from bench.processes import StartError
+from bench.processes import StartError, allow_many_files, stay_on
 from bench.proxies import PEERS, QUICK
 from bench.publish import NotPublished, publish
 from bench.results import PeerResult, Run, read_run, write_run
@@ -25,13 +25,14 @@ RESULTS = ROOT / "bench" / "results"
 LATENCY_SHARE = 0.25
 """The part of the time that is kept for the latencies."""
 
-QUICK_WORKLOADS = ("verified", "redirect", "denied", "post", "down", "websocket")
+QUICK_WORKLOADS = ("verified", "varied", "redirect", "denied", "post", "down", "websocket")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run as the command line says; the exit status."""
     options = _options(arguments)
     signal.signal(signal.SIGTERM, _stop)
+    allow_many_files()
     began = time.monotonic()
     try:
         run = read_run(options.source) if options.source else _bench(options, began)
@@ -68,6 +69,7 @@ def _bench(options: argparse.Namespace, began: float) -> Run:
             raise StartError(f"{name} is needed: {tools.missing[name]}")
     run = Run(machine.describe(), datetime.now(UTC).isoformat(timespec="seconds"), options.rounds, options.seconds)
     with open_stand(names, tools, say) as stand:
+        stay_on(stand.load_core)
         run.missing = {PEERS[name].title: reason for name, reason in stand.failed.items()}
         for name, proxy in stand.proxies.items():
             peer = proxy.peer
@@ -144,7 +146,7 @@ class Bench:
         What a proxy does not do is not asked again; where only the load failed, the next round tries anew.
         """
         for name, peer in self.run.peers.items():
-            if what in peer.reasons:
+            if what in peer.reasons or not PEERS[name].is_asked(what):
                 continue
             try:
                 found = measure(name)

@@ -131,10 +131,11 @@ def traefik_routes(places: Places) -> str:
     return yaml.safe_dump({"http": {"routers": routers, "services": services}})
 
 
-def gate(places: Places) -> tuple[str, list[str]]:
+def gate(places: Places, workers: int = 1) -> tuple[str, list[str]]:
     """The gate's configuration, and the settings that this version does not take.
 
-    Shipped defaults, with what the machine decides: addresses, and the file of the access log.
+    Shipped defaults, with what the machine decides: addresses, and the file of the access log.  All load comes from
+    one address, so the limit for one address is off.
     """
     required: dict[str, Any] = {
         "listen": f"127.0.0.1:{places.port}",
@@ -144,11 +145,12 @@ def gate(places: Places) -> tuple[str, list[str]]:
         "store": f"sqlite:///{places.database}",
         "protect": ["/dashboard", "/settings", {"path": WEBSOCKET, "upstream": "echo"}],
     }
-    wanted = {
+    wanted: dict[str, Any] = {
         "public_url": f"http://127.0.0.1:{places.port}",
         "admin": {"listen": f"127.0.0.1:{places.admin}"},
         "log": {"file": str(places.folder / "access.log")},
-    }
+        "limits": {"per_address": None},
+    } | ({"workers": workers} if workers > 1 else {})
     refused = [name for name in wanted if not _loads(required | {name: wanted[name]}, places.folder)]
     taken = {name: value for name, value in wanted.items() if name not in refused}
     return yaml.safe_dump(required | taken, sort_keys=False), refused

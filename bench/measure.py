@@ -12,10 +12,17 @@ from bench import wrk
 from bench.install import ROOT
 from bench.probe import headers_of, probe
 from bench.processes import pinned, stop
-from bench.procfs import core_seconds, cpu_seconds, resident_bytes
-from bench.results import Latency, Memory, Sample
+from bench.procfs import (
+    connections_of_each,
+    core_seconds,
+    cpu_seconds,
+    least_share,
+    resident_bytes,
+    resident_of_each,
+)
+from bench.results import Latency, Memory, Midway, Sample
 from bench.session import cookie_of
-from bench.stand import SESSIONS, Proxy, Stand
+from bench.stand import SESSIONS, VARIED_SESSIONS, Proxy, Stand
 from bench.workloads import CONNECTIONS, WORKLOADS, Workload
 from bench.wrk import LoadError
 
@@ -50,15 +57,17 @@ def measure_load(stand: Stand, proxy: Proxy, workload: Workload, seconds: int, n
     answer_bytes = probe(proxy.port, workload, headers)
     if workload.name == "websocket":
         return _measure_websocket(stand, proxy, workload, headers, seconds)
-    first = 1 + number * NEW_SESSIONS % (SESSIONS - NEW_SESSIONS)
-    sessions = [cookie_of(first + n) for n in range(NEW_SESSIONS)] if workload.mixes else []
+    sessions = _sessions_of(workload, number)
     if sessions:
         probe(proxy.port, workload, headers | {"Cookie": sessions[-1]})
     lua = proxy.folder / f"{workload.name}.lua"
     lua.write_text(wrk.script(workload, headers, sessions))
+    seen: list[Midway] = []
+    look = (lambda: seen.append(_look_at(proxy))) if workload.connections > CONNECTIONS else None
     with Window(proxy.pid, stand.proxy_core) as window:
-        result = wrk.run(stand.tools.paths["wrk"], stand.load_core, proxy.port, workload, lua, seconds)
-    return window.sample(wrk.answers_of(result, workload, answer_bytes), result.duration_us / 1e6)
+        result = wrk.run(stand.tools.paths["wrk"], stand.load_core, proxy.port, workload, lua, seconds, look)
+    sample = window.sample(wrk.answers_of(result, workload, answer_bytes), result.duration_us / 1e6)
+    return msgspec.structs.replace(sample, midway=seen[0]) if seen else sample
 
 
 def measure_latency(stand: Stand, proxy: Proxy, rate: float, seconds: int) -> Latency:
@@ -75,7 +84,7 @@ def measure_memory(stand: Stand, proxy: Proxy) -> Memory:
     workload = WORKLOADS["verified"]
     headers = headers_of(workload, proxy.cookie)
     time.sleep(0.5)
-    rest = resident_bytes(proxy.pid)
+    rest = resident_of_each(proxy.pid)
     for _ in range(50):
         probe(proxy.port, workload, headers)
     before = resident_bytes(proxy.pid)
@@ -89,7 +98,21 @@ def measure_memory(stand: Stand, proxy: Proxy) -> Memory:
         after = resident_bytes(proxy.pid)
     finally:
         stop(process)
-    return Memory(rest, (after - before) / IDLE_CONNECTIONS, IDLE_CONNECTIONS)
+    return Memory(sum(rest), (after - before) / IDLE_CONNECTIONS, IDLE_CONNECTIONS, max(rest))
+
+
+def _sessions_of(workload: Workload, number: int) -> list[str]:
+    """The Cookie headers that a load of this round takes beside the usual one."""
+    if workload.varies:
+        return [cookie_of(SESSIONS + n) for n in range(VARIED_SESSIONS)]
+    first = 1 + number * NEW_SESSIONS % (SESSIONS - NEW_SESSIONS)
+    return [cookie_of(first + n) for n in range(NEW_SESSIONS)] if workload.mixes else []
+
+
+def _look_at(proxy: Proxy) -> Midway:
+    counts = connections_of_each(proxy.pid, proxy.port)
+    workers = proxy.peer.workers
+    return Midway(resident_bytes(proxy.pid), least_share(counts, workers) if workers > 1 else None)
 
 
 def _measure_websocket(stand: Stand, proxy: Proxy, workload: Workload, headers: dict[str, str], seconds: int) -> Sample:

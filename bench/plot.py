@@ -10,6 +10,7 @@ import msgspec
 
 from bench.results import Run
 from bench.stats import median_of
+from bench.tables import PARTLY
 
 WIDTH = 760
 LABELS = 130
@@ -98,7 +99,7 @@ def _cpu_panel(run: Run, workload: str, title: str) -> Panel:
     bars: list[Bar] = []
     for key, peer in run.peers.items():
         value = peer.cpu_us(workload)
-        if value is not None:
+        if value is not None and key not in PARTLY:
             all_values = [sample.cpu_us for sample in peer.samples[workload]]
             bars.append(Bar(peer.title, value, min(all_values), max(all_values), key == "gate"))
     return Panel(title, sorted(bars, key=lambda bar: bar.value))

@@ -1,6 +1,7 @@
 """Processes that the benchmark starts, each pinned to a core, and stops again by their ids."""
 
 import os
+import resource
 import socket
 import subprocess
 import time
@@ -11,6 +12,7 @@ from typing import Any
 
 PATIENCE_S = 20.0
 STOP_S = 5.0
+OPEN_FILES = 8192
 
 
 class StartError(Exception):
@@ -26,6 +28,18 @@ def cores() -> tuple[int, int]:
 def pinned(core: int, command: Sequence[str]) -> list[str]:
     """The command, bound to a core; it keeps its process id."""
     return ["taskset", "-c", str(core), *command]
+
+
+def allow_many_files() -> None:
+    """Let this process and those that it starts open files for 1,024 clients, as far as it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, allowed), hard))
+
+
+def stay_on(core: int) -> None:
+    """Keep this process, which looks and counts, off the proxies' core."""
+    os.sched_setaffinity(0, {core})
 
 
 @contextmanager

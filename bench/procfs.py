@@ -10,6 +10,7 @@ import msgspec
 
 PROC = Path("/proc")
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_ESTABLISHED = "01"
 
 
 class Stat(msgspec.Struct, frozen=True, gc=False):
@@ -57,6 +58,25 @@ def tree_of(root: int, stats: list[Stat]) -> list[Stat]:
     return found
 
 
+def parse_accepted(text: str, port: int) -> set[int]:
+    """The inodes of the established connections whose local port is this one, from the text of /proc/net/tcp."""
+    found: set[int] = set()
+    for line in text.splitlines()[1:]:
+        fields = line.split()
+        if fields[3] == _ESTABLISHED and int(fields[1].rpartition(":")[2], 16) == port:
+            found.add(int(fields[9]))
+    return found - {0}  # connected by the kernel, and nobody has accepted it yet
+
+
+def least_share(counts: list[int], workers: int) -> float | None:
+    """The smallest share that one of so many workers has, from the count of each process; None of nothing.
+
+    Processes beyond the workers, a supervisor, have none; a worker that is not there has none either.
+    """
+    largest = (sorted(counts, reverse=True) + [0] * workers)[:workers]
+    return min(largest) / sum(counts) if sum(counts) else None
+
+
 def cpu_seconds(root: int) -> float:
     """User and system time of this process and its descendants so far."""
     return sum(stat.ticks for stat in tree_of(root, _all_stats())) / TICKS_PER_S
@@ -69,8 +89,31 @@ def core_seconds(core: int) -> float:
 
 def resident_bytes(root: int) -> int:
     """Resident memory of this process and its descendants; pages that several share count once for each."""
-    tree = tree_of(root, _all_stats())
-    return sum(parse_rollup((PROC / str(stat.pid) / "smaps_rollup").read_text()) for stat in tree)
+    return sum(resident_of_each(root))
+
+
+def resident_of_each(root: int) -> list[int]:
+    """Resident memory of this process and of each of its descendants."""
+    return [parse_rollup((PROC / str(stat.pid) / "smaps_rollup").read_text()) for stat in tree_of(root, _all_stats())]
+
+
+def connections_of_each(root: int, port: int) -> list[int]:
+    """How many clients of this port this process and each of its descendants are connected with (IPv4)."""
+    accepted = parse_accepted((PROC / "net" / "tcp").read_text(), port)
+    return [len(accepted & _sockets_of(stat.pid)) for stat in tree_of(root, _all_stats())]
+
+
+def _sockets_of(pid: int) -> set[int]:
+    """The inodes of the sockets that a process has open."""
+    found: set[int] = set()
+    for link in (PROC / str(pid) / "fd").iterdir():
+        try:
+            target = os.readlink(link)
+        except FileNotFoundError:
+            continue  # closed meanwhile
+        if target.startswith("socket:["):
+            found.add(int(target[8:-1]))
+    return found
 
 
 def _all_stats() -> list[Stat]:

@@ -13,8 +13,9 @@ import msgspec
 from bench import configs, nginx_configs
 from bench.install import OAUTH2_PROXY, Tools, go_version
 from bench.places import Places
+from bench.processes import StartError
 from bench.session import SECRET, USER_ID, cookie_of
-from bench.workloads import WEBSOCKET
+from bench.workloads import WEBSOCKET, WORKLOADS
 from gatekeeper import __version__
 
 NO_SESSIONS = "a plain proxy: it knows no sessions"
@@ -34,7 +35,8 @@ class Peer(msgspec.Struct, frozen=True):
     """One proxy.  `needs` is its program in `Tools`; `skips` says why a workload is not asked of it.
 
     `sign_in` gives the Cookie header that this proxy takes, from the port where it runs; `version` are the arguments
-    with which the program prints its version, or the version itself.
+    with which the program prints its version, or the version itself.  `only` is all that is measured of it, None for
+    everything; see `is_asked`.
     """
 
     name: str
@@ -48,17 +50,31 @@ class Peer(msgspec.Struct, frozen=True):
     json_denials: bool = False
     """Whether only requests that accept JSON get a 401 from it."""
 
+    workers: int = 1
+    only: tuple[str, ...] | None = None
+
+    def is_asked(self, what: str) -> bool:
+        """Whether this workload, `memory` or `latency` is measured of it."""
+        asked_of = WORKLOADS[what].asked_of if what in WORKLOADS else None
+        return (self.only is None or what in self.only) and (asked_of is None or self.name in asked_of)
+
     def cookie(self, port: int, number: int = 0) -> str:
         """The Cookie header for session `number`; a proxy with sessions of its own has only one."""
         return cookie_of(number) if self.sign_in is None else self.sign_in(port)
 
 
-def _gate(tools: Tools, places: Places) -> Launch:
-    text, refused = configs.gate(places)
+def _gate(tools: Tools, places: Places, workers: int = 1) -> Launch:
+    text, refused = configs.gate(places, workers)
+    if "workers" in refused:
+        raise StartError(f"this version of the gate does not take `workers: {workers}`")
     remarks = [f"this version of the gate does not take `{name}`" for name in refused]
     config = str(places.folder / "gatekeeper.yaml")
     command = [sys.executable, "-m", "gatekeeper", "run", "-c", config]
     return Launch(command, {"gatekeeper.yaml": text}, remarks=remarks)
+
+
+def _gate_of_two(tools: Tools, places: Places) -> Launch:
+    return _gate(tools, places, workers=2)
 
 
 def _nginx(tools: Tools, places: Places) -> Launch:
@@ -146,6 +162,16 @@ PEERS: dict[str, Peer] = {
         Peer(
             "gate", "gatekeeper", "verifies the session in the store, sets identity headers", None, _gate, __version__
         ),
+        Peer(
+            "gate2",
+            "gatekeeper, 2 workers",
+            "the same with `workers: 2`, both on the proxies' core",
+            None,
+            _gate_of_two,
+            __version__,
+            workers=2,
+            only=("memory", "verified", "crowded"),
+        ),
         Peer("nginx", "nginx", "plain proxy; without a cookie a static rule", "nginx", _nginx, ("-v",)),
         Peer("haproxy", "HAProxy", "plain proxy; without a cookie a static rule", "haproxy", _haproxy, ("-v",)),
         Peer("envoy", "Envoy", "plain proxy", "envoy", _envoy, ("--version",), _NO_SESSIONS),
@@ -159,7 +185,9 @@ PEERS: dict[str, Peer] = {
             "oauth2-proxy",
             _oauth2_proxy,
             OAUTH2_PROXY.rpartition("@v")[2],
-            {"mixed": "it has one session only: signing in again would be a different request"},
+            dict.fromkeys(
+                ("varied", "mixed"), "it has one session only: signing in again would be a different request"
+            ),
             sign_in_to_oauth2_proxy,
             json_denials=True,
         ),

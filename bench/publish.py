@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bench import plot, tables
+from bench import plot, tables, targets
 from bench.results import Run, write_run
 from bench.stats import median_of
 from bench.tables import NOTHING, Row, as_markdown
@@ -46,6 +46,8 @@ def short(run: Run) -> str:
     head = ["one core, 32 connections", "verified GET, CPU", "× nginx", "× Go", "redirect, CPU", "p99", "at rest"]
     rows: list[Row] = [head]
     for key, peer in run.peers.items():
+        if key in tables.PARTLY:
+            continue
         ratios = [run.ratio(key, to, "verified") for to in ("nginx", "go")]
         keeps = bool(peer.latency) and peer.keeps_rate()
         rows.append(
@@ -58,7 +60,7 @@ def short(run: Run) -> str:
                 _with_unit(median_of(peer.memory, "rest") / 2**20 if peer.memory else None, "MB", 0),
             ]
         )
-    return f"{as_markdown(rows)}\n{_conditions(run)}\n"
+    return f"{as_markdown(rows)}\n{_conditions(run)}\n\n{targets.in_a_sentence(run)}\n"
 
 
 def full(run: Run) -> str:

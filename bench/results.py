@@ -12,17 +12,25 @@ KEPT = 0.97
 """The share of the requests due in a time that must be answered in it."""
 
 
+class Midway(msgspec.Struct, frozen=True):
+    """What stood in the middle of a window: resident bytes, and the smallest share that a worker had of the clients."""
+
+    resident: int
+    least_share: float | None
+
+
 class Sample(msgspec.Struct, frozen=True):
     """One window of load.
 
     `cpu_us` is the proxy's CPU per answer; `per_s` the answers per second; `busy` the share of its core that the proxy
-    used, `foreign` the share that anybody else used there.
+    used, `foreign` the share that anybody else used there.  `midway` is looked at where there are many connections.
     """
 
     cpu_us: float
     per_s: float
     busy: float
     foreign: float
+    midway: Midway | None = None
 
 
 class Latency(msgspec.Struct, frozen=True):
@@ -43,11 +51,12 @@ class Latency(msgspec.Struct, frozen=True):
 
 
 class Memory(msgspec.Struct, frozen=True):
-    """Resident bytes at rest, and per idle client connection."""
+    """Resident bytes at rest, and per idle client connection; `largest` is what the largest process has at rest."""
 
     rest: int
     per_connection: float
     connections: int
+    largest: int = 0
 
 
 class PeerResult(msgspec.Struct):
@@ -69,6 +78,14 @@ class PeerResult(msgspec.Struct):
     def per_s(self, workload: str) -> float | None:
         """The median of answers per second, or None."""
         return self._median(workload, "per_s")
+
+    def midways(self, workload: str) -> list[Midway]:
+        """What was seen in the middle of the windows of a workload."""
+        return [sample.midway for sample in self.samples.get(workload, []) if sample.midway is not None]
+
+    def least_share(self, workload: str) -> float | None:
+        """The smallest share that any worker had in any round, or None."""
+        return min((seen.least_share for seen in self.midways(workload) if seen.least_share is not None), default=None)
 
     def is_saturated(self, workload: str) -> bool:
         """Whether the proxy was the limit, rather than the load."""

@@ -17,6 +17,8 @@ from bench.proxies import PEERS, Peer
 from bench.session import write_sessions
 
 SESSIONS = 20_000
+VARIED_SESSIONS = 50
+"""Further sessions, which varied requests take in turn."""
 
 
 class Proxy:
@@ -56,7 +58,7 @@ def open_stand(names: Sequence[str], tools: Tools, say: Say) -> Iterator[Stand]:
     with tempfile.TemporaryDirectory(prefix="gatekeeper-bench-") as name, ExitStack() as stack:
         stand = Stand(Path(name), tools)
         database = stand.folder / "auth.db"
-        write_sessions(database, SESSIONS)
+        write_sessions(database, SESSIONS + VARIED_SESSIONS)
         app, echo = _start_app(stand, stack)
         for peer in (PEERS[name] for name in names):
             if peer.needs is not None and peer.needs not in tools.paths:
@@ -80,7 +82,7 @@ def start(peer: Peer, stand: Stand, places: Places, stack: ExitStack) -> Proxy:
     for name, text in launch.files.items():
         (places.folder / name).write_text(text)
     log = places.folder / "output.log"
-    cwd = ROOT if peer.name == "gate" else places.folder
+    cwd = ROOT if peer.needs is None else places.folder
     pid = stack.enter_context(
         running(launch.command, core=stand.proxy_core, port=places.port, log=log, cwd=cwd, environ=launch.environ)
     )

@@ -4,12 +4,19 @@ from collections.abc import Sequence
 
 from bench.results import PeerResult, Run
 from bench.stats import median_of
+from bench.targets import targets_table
 from bench.workloads import WORKLOADS
 
 NOTHING = "–"
 UNQUIET = 0.05
 STRAINED = 0.7
 """A generator that uses more of its core than this measures itself."""
+
+CROWDED = "crowded"
+"""This workload has a table of its own."""
+
+PARTLY = ("gate2",)
+"""Measured for that table alone."""
 
 Row = list[str]
 
@@ -18,7 +25,7 @@ def cpu_table(run: Run) -> list[Row]:
     """CPU per answer in microseconds; the first row names the columns."""
     names = _measured(run)
     rows = [["CPU per request, µs", *(WORKLOADS[name].title for name in names), "× nginx", "× Go"]]
-    for key, peer in run.peers.items():
+    for key, peer in _rows_of(run):
         ratios = [_times(run.ratio(key, to, "verified")) for to in ("nginx", "go")]
         rows.append([peer.title, *(_number(peer.cpu_us(name)) for name in names), *ratios])
     return rows
@@ -28,7 +35,7 @@ def ratio_table(run: Run, to: str) -> list[Row]:
     """CPU per answer as a multiple of that of the proxy `to`."""
     names = _measured(run)
     rows = [[f"× {run.peers[to].title}", *(WORKLOADS[name].title for name in names)]]
-    for key, peer in run.peers.items():
+    for key, peer in _rows_of(run):
         if key != to:
             rows.append([peer.title, *(_times(run.ratio(key, to, name)) for name in names)])
     return rows
@@ -38,8 +45,28 @@ def rate_table(run: Run) -> list[Row]:
     """Answers per second; ≥ where the load was the limit, not the proxy."""
     names = _measured(run)
     rows = [["per second", *(WORKLOADS[name].title for name in names)]]
-    for peer in run.peers.values():
+    for _, peer in _rows_of(run):
         rows.append([peer.title, *(_rate(peer, name) for name in names)])
+    return rows
+
+
+def connections_table(run: Run) -> list[Row]:
+    """CPU per verified GET over 32 and over 1,024 connections; what the latter take, and how workers share them."""
+    head = ["verified GET", "32 connections, µs", "1,024 connections, µs", "ratio"]
+    rows = [[*head, "memory with 1,024, MB", "smallest share of a worker"]]
+    for peer in run.peers.values():
+        few, many = peer.cpu_us("verified"), peer.cpu_us(CROWDED)
+        if many is None:
+            continue
+        memory, share = peer.midways(CROWDED), peer.least_share(CROWDED)
+        rows.append(
+            [
+                peer.title,
+                *(_number(few), _number(many), _times(many / few if few else None)),
+                f"{median_of(memory, 'resident') / 2**20:.1f}" if memory else NOTHING,
+                NOTHING if share is None else f"{share:.0%}",
+            ]
+        )
     return rows
 
 
@@ -67,8 +94,10 @@ def memory_table(run: Run) -> list[Row]:
 
 def all_tables(run: Run) -> list[list[Row]]:
     """Every table that has something to show."""
-    tables = [cpu_table(run), *(ratio_table(run, to) for to in ("nginx", "go") if to in run.peers), rate_table(run)]
-    return [table for table in (*tables, latency_table(run), memory_table(run)) if len(table) > 1]
+    tables = [targets_table(run), cpu_table(run)]
+    tables += [ratio_table(run, to) for to in ("nginx", "go") if to in run.peers]
+    tables += [rate_table(run), connections_table(run), latency_table(run), memory_table(run)]
+    return [table for table in tables if len(table) > 1]
 
 
 def remarks(run: Run) -> list[str]:
@@ -123,7 +152,13 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _measured(run: Run) -> list[str]:
-    return [name for name in WORKLOADS if any(name in peer.samples for peer in run.peers.values())]
+    names = [name for name in WORKLOADS if name != CROWDED]
+    return [name for name in names if any(name in peer.samples for peer in run.peers.values())]
+
+
+def _rows_of(run: Run) -> list[tuple[str, PeerResult]]:
+    """The proxies of which everything is measured."""
+    return [(key, peer) for key, peer in run.peers.items() if key not in PARTLY]
 
 
 def _number(value: float | None) -> str:

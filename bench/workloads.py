@@ -16,8 +16,9 @@ LARGE_BYTES = 2**20
 POST_BYTES = 10 * 1024
 MESSAGE_BYTES = 64
 CONNECTIONS = 32
+MANY_CONNECTIONS = 1024
 
-Name = Literal["verified", "redirect", "denied", "post", "mixed", "down", "up", "websocket"]
+Name = Literal["verified", "varied", "redirect", "denied", "post", "mixed", "down", "up", "websocket", "crowded"]
 
 BROWSER_HEADERS = {
     "User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:132.0) Gecko/20100101 Firefox/132.0",
@@ -41,6 +42,8 @@ class Workload(msgspec.Struct, frozen=True):
 
     `statuses` are those of a right answer; `sends` and `answers` the bytes of the bodies, where they are fixed.
     `mixes` makes one request in ten a POST of `POST_BYTES` and one in a hundred use a session not seen before.
+    `varies` makes no request like another: see `wrk.script`.  `asked_of` are the proxies that it is measured with, by
+    their names; None for all.
     """
 
     name: Name
@@ -53,12 +56,16 @@ class Workload(msgspec.Struct, frozen=True):
     sends: int = 0
     answers: int | None = PAGE_BYTES
     mixes: bool = False
+    varies: bool = False
+    connections: int = CONNECTIONS
+    asked_of: tuple[str, ...] | None = None
 
 
 WORKLOADS: dict[str, Workload] = {
     workload.name: workload
     for workload in (
         Workload("verified", "verified GET", PAGE),
+        Workload("varied", "varied GET", PAGE, varies=True),
         Workload("redirect", "redirect", GUARDED, with_cookie=False, statuses=(302, 303, 307), answers=None),
         Workload("denied", "401", GUARDED, with_cookie=False, headers=SCRIPT_HEADERS, statuses=(401,), answers=None),
         Workload("post", "POST 10 KB", UPLOAD, "POST", sends=POST_BYTES),
@@ -66,5 +73,12 @@ WORKLOADS: dict[str, Workload] = {
         Workload("down", "1 MB down", LARGE, answers=LARGE_BYTES),
         Workload("up", "1 MB up", UPLOAD, "POST", sends=LARGE_BYTES),
         Workload("websocket", "WebSocket", WEBSOCKET, statuses=(101,), answers=None),
+        Workload(
+            "crowded",
+            "1,024 connections",
+            PAGE,
+            connections=MANY_CONNECTIONS,
+            asked_of=("gate", "gate2", "nginx", "go"),
+        ),
     )
 }

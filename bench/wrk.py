@@ -1,14 +1,16 @@
-"""wrk: as many requests as 32 connections can have answered, one after another on each."""
+"""wrk: as many requests as its connections can have answered, one after another on each."""
 
 import json
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from bench.processes import pinned
-from bench.workloads import CONNECTIONS, POST_BYTES, UPLOAD, Workload
+from bench.processes import pinned, stop
+from bench.workloads import POST_BYTES, UPLOAD, Workload
 
 _MARK = "bench-result "
 _DONE = """
@@ -35,7 +37,11 @@ class WrkResult(msgspec.Struct, frozen=True):
 
 
 def script(workload: Workload, headers: dict[str, str], sessions: list[str]) -> str:
-    """The Lua script of a workload.  `sessions` are the Cookie headers that a mixed load uses up, one after another."""
+    """The Lua script of a workload.
+
+    `sessions` are Cookie headers: a mixed load uses them up, one after another; a varied one takes them in turn, and
+    each of its requests has a path, a query and a Traceparent header that no other has.
+    """
     lines = [f"wrk.method = {_lua(workload.method)}"]
     lines += [f"wrk.headers[{_lua(name)}] = {_lua(value)}" for name, value in headers.items()]
     if workload.sends:
@@ -43,17 +49,38 @@ def script(workload: Workload, headers: dict[str, str], sessions: list[str]) -> 
     if workload.mixes:
         cookies = ", ".join(map(_lua, sessions))
         lines.append(_MIX % {"cookies": cookies, "upload": _lua(UPLOAD), "bytes": POST_BYTES})
+    if workload.varies:
+        lines.append(_VARIED % {"cookies": ", ".join(map(_lua, sessions)), "path": workload.path})
     return "\n".join(lines) + _DONE
 
 
-def run(wrk: str, core: int, port: int, workload: Workload, lua: Path, seconds: int) -> WrkResult:
-    """Load the proxy for so many seconds.  Raises LoadError when answers were other than they should be."""
+def run(
+    wrk: str,
+    core: int,
+    port: int,
+    workload: Workload,
+    lua: Path,
+    seconds: int,
+    midway: Callable[[], None] | None = None,
+) -> WrkResult:
+    """Load the proxy for so many seconds.  `midway` is called once in the middle of them.
+
+    Raises LoadError when answers were other than they should be.
+    """
     url = f"http://127.0.0.1:{port}{workload.path}"
-    command = [wrk, "-t", "1", "-c", str(CONNECTIONS), "-d", f"{seconds}s", "--timeout", "10s", "-s", str(lua), url]
-    done = subprocess.run(pinned(core, command), capture_output=True, text=True, timeout=seconds + 60, check=False)
-    if done.returncode != 0:
-        raise LoadError(f"wrk failed: {(done.stderr or done.stdout).strip()[-200:]}")
-    return judge(parse(done.stdout), workload)
+    connections = ["-c", str(workload.connections)]
+    command = [wrk, "-t", "1", *connections, "-d", f"{seconds}s", "--timeout", "10s", "-s", str(lua), url]
+    process = subprocess.Popen(pinned(core, command), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        if midway is not None:
+            time.sleep(seconds / 2)
+            midway()
+        output, errors = process.communicate(timeout=seconds + 60)
+    finally:
+        stop(process)
+    if process.returncode != 0:
+        raise LoadError(f"wrk failed: {(errors or output).strip()[-200:]}")
+    return judge(parse(output), workload)
 
 
 def parse(output: str) -> WrkResult:
@@ -116,5 +143,26 @@ request = function()
   end
   if count %% 10 == 0 then return post end
   return usual
+end
+"""
+
+_VARIED = """
+local cookies = {%(cookies)s}
+local count = 0
+local tails = {}
+init = function(args)
+  local lines = {}
+  for name, value in pairs(wrk.headers) do
+    if name ~= "Cookie" then lines[#lines + 1] = name .. ": " .. value .. "\\r\\n" end
+  end
+  for i, cookie in ipairs(cookies) do
+    tails[i] = " HTTP/1.1\\r\\n" .. table.concat(lines) .. "Cookie: " .. cookie .. "\\r\\nTraceparent: 00-"
+  end
+end
+request = function()
+  count = count + 1
+  local odd = count * 2654435761 %% 4294967296
+  return string.format("GET %(path)s/%%d?tab=%%x&page=%%d%%s%%08x%%08x%%08x%%08x-%%08x%%08x-01\\r\\n\\r\\n",
+    count, odd, count %% 89, tails[count %% #tails + 1], odd, count, 7, odd, count, odd)
 end
 """

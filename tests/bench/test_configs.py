@@ -69,11 +69,18 @@ def test_the_gate_runs_with_its_defaults(places: Places) -> None:
     path.write_text(text)
     settings = load_file(path, {})
     assert settings.listen == "127.0.0.1:18480"
-    assert settings.limits == type(settings.limits)()
+    assert settings.limits == type(settings.limits)(per_address=None)
     assert settings.session == type(settings.session)()
     assert settings.log.access
     assert set(refused) <= {"public_url", "admin", "log"}
     assert not set(refused) & set(yaml.safe_load(text))
+
+
+def test_two_workers_are_all_that_the_second_gate_adds(places: Places) -> None:
+    """Or it is named as refused, and then not measured."""
+    one, two = (yaml.safe_load(configs.gate(places, workers)[0]) for workers in (1, 2))
+    refused = configs.gate(places, workers=2)[1]
+    assert two == (one if "workers" in refused else one | {"workers": 2})
 
 
 def test_traefik_has_a_service_for_each_router(places: Places) -> None:

@@ -1,6 +1,7 @@
 """Tables and remarks of a run whose figures are known."""
 
 from bench import tables
+from bench.results import Midway, PeerResult, Sample
 from tests.bench.records import a_run, samples
 
 
@@ -36,6 +37,20 @@ def test_latencies_of_a_proxy_that_cannot_keep_the_rate_are_not_shown() -> None:
 
 def test_memory_table() -> None:
     assert tables.memory_table(a_run())[1:] == [["gatekeeper", "64.0", "10.0"]]
+
+
+def test_many_connections_have_a_table_of_their_own() -> None:
+    run = a_run()
+    assert len(tables.connections_table(run)) == 1
+    seen = [Sample(45, 1, 1, 0, Midway(96 * 2**20, 0.44)), Sample(48, 1, 1, 0, Midway(98 * 2**20, 0.48))]
+    run.peers["gate2"] = PeerResult("two", "", samples={"verified": samples(31), "crowded": seen})
+    run.peers["nginx"].samples["crowded"] = samples(12)
+    assert tables.connections_table(run)[1:] == [
+        ["nginx", "10.0", "12.0", "1.20", "–", "–"],
+        ["two", "31.0", "46.5", "1.50", "97.0", "44%"],
+    ]
+    assert "1,024 connections" not in tables.cpu_table(run)[0]
+    assert "two" not in [row[0] for row in tables.cpu_table(run)]
 
 
 def test_remarks_name_what_is_missing_and_why() -> None:

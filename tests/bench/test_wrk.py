@@ -1,10 +1,16 @@
 """What wrk is told, and what is believed of what it says."""
 
+import asyncio
+import re
+import shutil
+from pathlib import Path
+
 import pytest
 
 from bench.session import cookie_of
 from bench.workloads import WORKLOADS
-from bench.wrk import LoadError, WrkResult, answers_of, judge, parse, script
+from bench.wrk import LoadError, WrkResult, answers_of, judge, parse, run, script
+from tests.server.upstreams import recording_upstream
 
 OUTPUT = """\
 Running 2s test @ http://127.0.0.1:8080/dashboard/page
@@ -68,3 +74,23 @@ def test_mixed_script_has_every_session() -> None:
     cookies = [cookie_of(number) for number in range(3)]
     text = script(WORKLOADS["mixed"], {"Cookie": cookies[0]}, cookies)
     assert all(text.count(cookie) >= 1 for cookie in cookies)
+
+
+@pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+async def test_no_two_varied_requests_are_alike(tmp_path: Path) -> None:
+    workload, cookies = WORKLOADS["varied"], [cookie_of(number) for number in range(50)]
+    lua = tmp_path / "varied.lua"
+    lua.write_text(script(workload, {"Accept": "*/*", "Cookie": cookie_of(99)}, cookies))
+    looked: list[bool] = []
+    async with recording_upstream() as app:
+        port = int(app.url.rpartition(":")[2])
+        wrk = str(shutil.which("wrk"))
+        await asyncio.to_thread(run, wrk, 0, port, workload, lua, 1, lambda: looked.append(True))
+    asked = app.requests[:1000]
+    assert len(asked) > 100
+    assert len({request.target for request in asked}) == len(asked)
+    assert len({request.values("Traceparent")[0] for request in asked}) == len(asked)
+    assert {request.values("Cookie")[0] for request in asked} == set(cookies)
+    assert all(re.fullmatch("00-[0-9a-f]{32}-[0-9a-f]{16}-01", request.values("Traceparent")[0]) for request in asked)
+    assert {tuple(request.values("Accept")) for request in asked} == {("*/*",)}
+    assert looked == [True]
