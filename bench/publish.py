@@ -7,8 +7,7 @@ from bench.results import Run, write_run
 from bench.stats import median_of
 from bench.tables import NOTHING, Row, as_markdown
 
-BEGIN = "<!-- bench: begin -->"
-END = "<!-- bench: end -->"
+MARK = "bench"
 DISTURBED = 0.10
 """Where others used more of the proxies' core than this, the figures are not worth publishing."""
 
@@ -33,12 +32,26 @@ def publish(run: Run, root: Path) -> list[Path]:
     return [*texts, picture, data]
 
 
-def replaced(text: str, block: str) -> str:
-    """The text with this block between the markers.  Raises NotPublished where they are not there exactly once."""
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise NotPublished(f"{BEGIN} and {END} must stand in the page, once each")
-    before, _, rest = text.partition(BEGIN)
-    return f"{before}{BEGIN}\n{block}{END}{rest.partition(END)[2]}"
+def replaced(text: str, block: str, mark: str = MARK) -> str:
+    """The text with this block between the two markers that `mark` names.
+
+    Raises NotPublished where they are not there exactly once.
+    """
+    begin, end = markers(mark)
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise NotPublished(f"{begin} and {end} must stand in the page, once each")
+    before, _, rest = text.partition(begin)
+    return f"{before}{begin}\n{block}{end}{rest.partition(end)[2]}"
+
+
+def markers(mark: str) -> tuple[str, str]:
+    """Between what a generated block stands."""
+    return f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->"
+
+
+def write_between(page: Path, mark: str, block: str) -> None:
+    """Put this block between the page's markers.  Raises NotPublished where they are not there."""
+    page.write_text(replaced(page.read_text(), block, mark))
 
 
 def short(run: Run) -> str:

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from bench.publish import BEGIN, END, NotPublished, publish, replaced
+from bench.publish import MARK, NotPublished, markers, publish, replaced
 from bench.results import read_run
 from tests.bench.records import a_run, samples
 
+BEGIN, END = markers(MARK)
 PAGE = f"before\n{BEGIN}\nold\n{END}\nafter\n"
 
 
