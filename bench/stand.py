@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -50,7 +50,7 @@ class Stand:
 
 
 @contextmanager
-def open_stand(names: Sequence[str], tools: Tools, say: Say) -> Iterator[Stand]:
+def open_stand(names: Sequence[str], tools: Tools, say: Say, peers: Mapping[str, Peer] = PEERS) -> Iterator[Stand]:
     """Start everything; stop it with the block.  A proxy that does not start is named in `failed`.
 
     Raises StartError when the app does not start.
@@ -60,7 +60,7 @@ def open_stand(names: Sequence[str], tools: Tools, say: Say) -> Iterator[Stand]:
         database = stand.folder / "auth.db"
         write_sessions(database, SESSIONS + VARIED_SESSIONS)
         app, echo = _start_app(stand, stack)
-        for peer in (PEERS[name] for name in names):
+        for peer in (peers[name] for name in names):
             if peer.needs is not None and peer.needs not in tools.paths:
                 stand.failed[peer.name] = tools.missing.get(peer.needs, "its program is missing")
                 continue
