@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
 SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: run install test check bench drills soak image clean help lock
+.PHONY: run install test check bench instructions profile drills soak image clean help lock
 
 run: install  ## Try it: the demo, a sample app behind the gate
 	@$(BIN)/gatekeeper demo
@@ -28,6 +28,12 @@ check: $(VENV)/.dev  ## Format, lint, types, and the core's coverage
 bench: $(VENV)/.runtime  ## Measure beside nginx, HAProxy, Envoy, Traefik, Caddy and Go; BENCH_ARGS=--quick for 2 minutes
 	@$(BIN)/python -m bench $(BENCH_ARGS)
 
+instructions: $(VENV)/.runtime  ## Count what a request takes; fails where it is 5% more than stored.  BENCH_ARGS=--record stores
+	@$(BIN)/python -m bench.instructions $(or $(BENCH_ARGS),--check)
+
+profile: $(VENV)/.runtime  ## Where the time of a request goes, by library, system call and function
+	@$(BIN)/python -m bench.profile $(BENCH_ARGS)
+
 drills: $(VENV)/.dev  ## What needs real time: bodies, attacks, slow clients, drain, outage, workers, soak
 	@set -e; for drill in drills/*.py; do echo "== $$drill"; $(BIN)/python $$drill; done
 
@@ -44,7 +50,7 @@ lock: $(VENV)/.dev  ## Resolve the dependencies anew and write the locks
 	@bash scripts/lock.sh $(BIN)/python
 
 help:  ## This list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/bin/python:
 	@bash scripts/make_venv.sh "$(PYTHON)" "$(VENV)"
