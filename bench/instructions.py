@@ -23,6 +23,7 @@ from bench.install import ROOT, SLOW_S, Tools, install
 from bench.publish import write_between
 from bench.rig import FEW, MANY
 from bench.tables import NOTHING, Row, as_markdown, as_text
+from bench.workloads import WORKLOADS
 
 STORE = ROOT / "bench" / "instructions.json"
 PAGE = ROOT / "docs" / "performance.md"
@@ -30,7 +31,7 @@ MARK = "instructions"
 TOLERANCE = 0.05
 """How many more instructions than stored are still taken for the same."""
 
-CASES = {"verified": "verified GET", "redirect": "redirect", "denied": "401", "post": "POST 10 KB"}
+CASES = {name: WORKLOADS[name].title for name in ("verified", "varied", "redirect", "denied", "post")}
 """The cases of the rig in its order, as tables call them."""
 
 _TOTALS = re.compile(r"^totals: (\d+)$", re.MULTILINE)

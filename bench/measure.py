@@ -21,8 +21,8 @@ from bench.procfs import (
     resident_of_each,
 )
 from bench.results import Latency, Memory, Midway, Sample
-from bench.session import cookie_of
-from bench.stand import SESSIONS, VARIED_SESSIONS, Proxy, Stand
+from bench.session import VARIED_SESSIONS, cookie_of
+from bench.stand import SESSIONS, Proxy, Stand
 from bench.workloads import CONNECTIONS, WORKLOADS, Workload
 from bench.wrk import LoadError
 

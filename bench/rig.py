@@ -25,7 +25,7 @@ from typing import Any
 import msgspec
 import uvloop
 
-from bench.session import SECRET, cookie_of, write_sessions
+from bench.session import SECRET, VARIED_SESSIONS, cookie_of, write_sessions
 from bench.workloads import BROWSER_HEADERS, GUARDED, PAGE, PAGE_BYTES, POST_BYTES, SCRIPT_HEADERS, UPLOAD
 from gatekeeper.config.load import load_text
 from gatekeeper.server.app import Served, serve
@@ -56,10 +56,10 @@ log: {{file: {folder}/access.log}}
 
 
 class Case(msgspec.Struct, frozen=True):
-    """Requests of one kind: the bytes of one, and the status that answers it."""
+    """Requests of one kind: their bytes, sent in this order and then anew, and the status that answers them."""
 
     name: str
-    request: bytes
+    requests: tuple[bytes, ...]
     status: int
 
 
@@ -176,9 +176,9 @@ class Clients:
     def __init__(self, served: Served, count: int = CLIENTS) -> None:
         self._loop = asyncio.get_running_loop()
         self._done: asyncio.Future[None] = self._loop.create_future()
-        self._request = b""
+        self._requests: Iterator[bytes] = iter(())
         self._to_send = self._to_come = 0
-        self._lengths: dict[str, int] = {}
+        self._cases: dict[str, tuple[Iterator[bytes], int]] = {}
         self.answer_bytes = 0
         self.keeps: bytearray | None = None
         self._all: list[ClientTransport] = []
@@ -191,7 +191,8 @@ class Clients:
     async def learn(self, case: Case) -> None:
         """Ask once, and keep how long the answer is.  Raises RigError for a wrong status."""
         self.keeps, client = bytearray(), self._all[0]
-        client.send(case.request)
+        requests = itertools.cycle(case.requests)
+        client.send(next(requests))
         for _ in range(1000):
             await asyncio.sleep(0.001)
             if len(self.keeps) == _whole_length(self.keeps):
@@ -199,11 +200,11 @@ class Clients:
         answer, self.keeps, client.received = bytes(self.keeps), None, 0
         if not answer.startswith(b"HTTP/1.1 %d " % case.status):
             raise RigError(f"{case.name}: answered {answer[:40]!r}")
-        self._lengths[case.name] = len(answer)
+        self._cases[case.name] = requests, len(answer)
 
     async def ask(self, case: Case, count: int) -> None:
-        """Have so many requests answered, as long as the first one was.  Raises RigError."""
-        self._request, self.answer_bytes = case.request, self._lengths[case.name]
+        """Have so many requests answered, as long as the first answer was.  Raises RigError."""
+        self._requests, self.answer_bytes = self._cases[case.name]
         self._to_send = self._to_come = count
         self._done = self._loop.create_future()
         for client in self._all[:count]:
@@ -227,24 +228,25 @@ class Clients:
 
     def _send(self, client: ClientTransport) -> None:
         self._to_send -= 1
-        client.send(self._request)
+        client.send(next(self._requests))
 
 
 def cases() -> list[Case]:
-    """What is asked: the same headers as the benchmark's."""
+    """What is asked: the same as by the benchmark's workloads of these names."""
     cookie = {"Cookie": cookie_of(0)}
     return [
-        Case("verified", _raw("GET", PAGE, BROWSER_HEADERS | cookie), 200),
-        Case("redirect", _raw("GET", GUARDED, BROWSER_HEADERS), 307),
-        Case("denied", _raw("GET", GUARDED, SCRIPT_HEADERS), 401),
-        Case("post", _raw("POST", UPLOAD, BROWSER_HEADERS | cookie, b"x" * POST_BYTES), 200),
+        Case("verified", (_raw("GET", PAGE, BROWSER_HEADERS | cookie),), 200),
+        Case("varied", tuple(map(_varied, range(1 + _WARM_UP + FEW + MANY))), 200),
+        Case("redirect", (_raw("GET", GUARDED, BROWSER_HEADERS),), 307),
+        Case("denied", (_raw("GET", GUARDED, SCRIPT_HEADERS),), 401),
+        Case("post", (_raw("POST", UPLOAD, BROWSER_HEADERS | cookie, b"x" * POST_BYTES),), 200),
     ]
 
 
 @asynccontextmanager
 async def open_rig(folder: Path) -> AsyncIterator[tuple[Served, Clients]]:
     """A gate with its defaults and an access log, and its clients.  To be run in a `RigLoop`."""
-    write_sessions(folder / "auth.db", 1)
+    write_sessions(folder / "auth.db", VARIED_SESSIONS)
     settings = load_text(CONFIG.format(secret=SECRET, folder=folder), source="rig", base_dir=folder, environ={})
     with standing_clock():
         async with serve(settings) as served:
@@ -303,6 +305,13 @@ async def _settle() -> None:
     """Let the loop do what is due, and what that leads to."""
     for _ in range(10):
         await asyncio.sleep(0)
+
+
+def _varied(number: int) -> bytes:
+    odd = number * 2_654_435_761 % 2**32
+    trace = f"00-{odd:08x}{number:08x}{7:08x}{odd:08x}-{number:08x}{odd:08x}-01"
+    headers = BROWSER_HEADERS | {"Cookie": cookie_of(number % VARIED_SESSIONS), "Traceparent": trace}
+    return _raw("GET", f"{PAGE}/{number}?tab={odd:x}&page={number % 89}", headers)
 
 
 def _raw(method: str, path: str, headers: dict[str, str], body: bytes = b"") -> bytes:

@@ -12,6 +12,8 @@ SECRET = "a-bench-secret-of-more-than-32-bytes-51c8"  # noqa: S105 - loopback on
 COOKIE = "better-auth.session_token"
 USER_ID = "6DzkIWPZ5a3vTnqJm0c2Yg8LhRb1uXeS"
 DAY_MS = 86_400_000
+VARIED_SESSIONS = 50
+"""How many sessions varied requests take in turn."""
 
 
 def write_sessions(path: Path, count: int) -> None:

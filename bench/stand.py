@@ -14,11 +14,9 @@ from bench.install import ROOT, Say, Tools
 from bench.places import Places
 from bench.processes import StartError, cores, free_port, running
 from bench.proxies import PEERS, Peer
-from bench.session import write_sessions
+from bench.session import VARIED_SESSIONS, write_sessions
 
 SESSIONS = 20_000
-VARIED_SESSIONS = 50
-"""Further sessions, which varied requests take in turn."""
 
 
 class Proxy:

@@ -33,7 +33,9 @@ def test_every_case_is_answered_as_it_should(tmp_path: Path) -> None:
 
     run(ask_all())
     lines = access_lines(tmp_path)
-    assert [line["status"] for line in lines] == [200] * 21 + [307] * 21 + [401] * 21 + [200] * 21
+    assert [line["status"] for line in lines] == [200] * 42 + [307] * 21 + [401] * 21 + [200] * 21
+    varied = lines[21:42]
+    assert len({(line["path"], line["query"], line["session"]) for line in varied}) == len(varied)
     assert {line["user"] for line in lines if line["status"] == 200} == {USER_ID}
     assert {line["bytes"] for line in lines if line["method"] == "POST"} == {
         line["bytes"] for line in lines if line["status"] == 200
@@ -51,10 +53,11 @@ def test_a_wrong_status_is_noticed(tmp_path: Path) -> None:
 
 def test_an_answer_of_another_length_is_noticed(tmp_path: Path) -> None:
     async def ask() -> None:
-        page, redirect = cases()[:2]
+        page, _, redirect = cases()[:3]
         async with open_rig(tmp_path) as (_, clients):
-            await clients.learn(redirect)
-            await clients.ask(Case(redirect.name, page.request, page.status), 5)
+            either = Case("either", redirect.requests + page.requests, 307)
+            await clients.learn(either)
+            await clients.ask(either, 5)
 
     with pytest.raises(RigError, match="bytes instead of"):
         run(ask())
