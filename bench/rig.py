@@ -1,4 +1,4 @@
-"""The gate's own objects on transports that are lists of calls: requests without sockets, kernel or clock.
+"""The gate's own objects on transports that are no sockets: requests without kernel and clock.
 
 What runs is what serves: `serve()`, its connections, its pools of connections to the app, the access log.  Only the
 ends are replaced.  Clients are protocols made by the server, fed through `data_received`; the app is what a loop's
@@ -17,16 +17,16 @@ import re
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import uvloop
 
 from bench.session import SECRET, VARIED_SESSIONS, cookie_of, write_sessions
-from bench.workloads import BROWSER_HEADERS, GUARDED, PAGE, PAGE_BYTES, POST_BYTES, SCRIPT_HEADERS, UPLOAD
+from bench.wires import RigLoop, Wire, standing_clock
+from bench.workloads import BROWSER_HEADERS, GUARDED, PAGE, POST_BYTES, SCRIPT_HEADERS, UPLOAD
 from gatekeeper.config.load import load_text
 from gatekeeper.server.app import Served, serve
 
@@ -34,14 +34,8 @@ CLIENTS = 8
 FEW, MANY = 200, 600
 """Requests of a case in its two sections; a hundred fill a batch of the access log."""
 
-_NEVER_S = 1e6
 _WARM_UP = 200
 _LOG_S = 0.3
-
-ANSWER = (
-    b"HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\nDate: Wed, 25 Nov 2026 18:00:00 GMT\r\nContent-Type: text/plain\r\n"
-    b"Content-Length: %d\r\nConnection: keep-alive\r\n\r\n" % PAGE_BYTES
-) + b"x" * PAGE_BYTES
 
 CONFIG = """\
 listen: 127.0.0.1:0
@@ -65,82 +59,6 @@ class Case(msgspec.Struct, frozen=True):
 
 class RigError(Exception):
     """The gate did not answer as it should; the message says how."""
-
-
-class RigLoop(uvloop.Loop):
-    """A loop whose connections lead to the app of the rig.  While `is_still`, no new timer fires."""
-
-    is_still = False
-
-    async def create_connection(self, factory: Callable[[], Any], *_: Any, **__: Any) -> Any:
-        protocol = factory()
-        transport = AppTransport(self, protocol)
-        protocol.connection_made(transport)
-        return transport, protocol
-
-    def call_later(self, delay: float, *arguments: Any, **more: Any) -> Any:
-        return super().call_later(delay + _NEVER_S if self.is_still else delay, *arguments, **more)
-
-    def call_at(self, when: float, *arguments: Any, **more: Any) -> Any:
-        return super().call_at(when + _NEVER_S if self.is_still else when, *arguments, **more)
-
-
-class Wire(asyncio.Transport):
-    """A transport that takes everything at once."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, protocol: Any) -> None:
-        super().__init__({"peername": ("127.0.0.1", 50_000), "sockname": ("127.0.0.1", 8080)})
-        self._loop = loop
-        self._protocol = protocol
-        self._is_closing = False
-
-    def is_closing(self) -> bool:
-        return self._is_closing
-
-    def close(self) -> None:
-        if not self._is_closing:
-            self._is_closing = True
-            self._loop.call_soon(self._protocol.connection_lost, None)
-
-    def abort(self) -> None:
-        self.close()
-
-    def pause_reading(self) -> None: ...
-
-    def resume_reading(self) -> None: ...
-
-    def is_reading(self) -> bool:
-        return True
-
-    def can_write_eof(self) -> bool:
-        return True
-
-    def write_eof(self) -> None: ...
-
-    def get_write_buffer_size(self) -> int:
-        return 0
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
-
-    def get_protocol(self) -> Any:
-        return self._protocol
-
-    def set_protocol(self, protocol: Any) -> None:
-        self._protocol = protocol
-
-
-class AppTransport(Wire):
-    """The gate's connection to the app: answers each request once it is there, its body included."""
-
-    _missing = 0
-
-    def write(self, data: Any) -> None:
-        if self._missing:
-            self._missing -= len(data)
-        elif data[:5] == b"POST ":
-            self._missing = POST_BYTES - (len(data) - data.index(b"\r\n\r\n") - 4)
-        if not self._missing:
-            self._loop.call_soon(self._protocol.data_received, ANSWER)
 
 
 class ClientTransport(Wire):
@@ -255,17 +173,6 @@ async def open_rig(folder: Path) -> AsyncIterator[tuple[Served, Clients]]:
             await _settle()
             clients.close()
             await _settle()
-
-
-@contextmanager
-def standing_clock() -> Iterator[None]:
-    """Let `time.monotonic` stand, so that nothing ages.  Called as cheaply as the real one: it is C, too."""
-    real = time.monotonic
-    time.monotonic = itertools.repeat(real()).__next__
-    try:
-        yield
-    finally:
-        time.monotonic = real
 
 
 async def measure(folder: Path, mark: Callable[[], object]) -> None:

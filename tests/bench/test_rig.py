@@ -10,8 +10,9 @@ import pytest
 
 from bench import rig
 from bench.instructions import CASES
-from bench.rig import Case, RigError, RigLoop, cases, open_rig
+from bench.rig import Case, RigError, cases, open_rig
 from bench.session import USER_ID
+from bench.wires import RigLoop, standing_clock
 
 
 def run(work: object) -> object:
@@ -77,7 +78,7 @@ def test_sections_are_marked_and_no_timer_fires_in_them(tmp_path: Path, monkeypa
 
 def test_the_clock_goes_on_afterwards() -> None:
     real = time.monotonic
-    with rig.standing_clock():
+    with standing_clock():
         assert time.monotonic() == time.monotonic()
     assert time.monotonic is real
 
