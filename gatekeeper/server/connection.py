@@ -428,8 +428,6 @@ class ClientConnection(web.RequestHandler):
 
     def _feed_on(self) -> None:
         """Let the parser go on where it stopped at its limit of requests."""
-        if self._buffer_paused:
-            self._is_between = False
         super().data_received(b"")
         if self._buffer_paused and not self._messages:
             self._resume_reading_for_buffer()
@@ -461,7 +459,8 @@ class ClientConnection(web.RequestHandler):
             self._is_between = False
             self.server.deadlines.head_is_complete(self)
         self.head_bytes = 0 if self._ends_with_request(data) else 1
-        self._is_between = self.head_bytes == 0 and self._messages[-1][1] is EMPTY_PAYLOAD
+        has_stopped = len(self._messages) >= self._max_msg_queue_size
+        self._is_between = self.head_bytes == 0 and self._messages[-1][1] is EMPTY_PAYLOAD and not has_stopped
 
     def _sized_body(self) -> SizedBody | None:
         """The body of the one request that has come, if that says how long it is.
