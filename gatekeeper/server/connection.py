@@ -284,14 +284,15 @@ class ClientConnection(web.RequestHandler):
 
     def end_in_lane(self, *, kept: bool) -> None:
         """The request is answered.  `kept` is whether the connection may serve another."""
-        self._body = None
         if not kept:
+            self._body = None
             self.force_close()
             return
         self._await_next_within(self._keepalive_timeout)
         if self._held or self.has_ended:
-            self._wake()
+            self._wake()  # `_body` stays: what comes before the task looks stands behind what is held
         else:
+            self._body = None
             self._at_rest = True
 
     def hand_on(self, request: InLane) -> None:
@@ -414,7 +415,7 @@ class ClientConnection(web.RequestHandler):
             try:
                 await self._waiter
             finally:
-                self._waiter = None
+                self._body = self._waiter = None
                 self._at_rest = False
 
     @property
