@@ -146,8 +146,10 @@ class FastLane:
         try:
             now_ms = self._gate.clock()
             if session is not known.session or not known.since_ms <= now_ms < known.until_ms:
-                self._decide(known, session, now_ms, asked.request_id)
-            asked.admission, plan = known.admission, known.plan
+                self._decide(asked, session, now_ms)
+            else:
+                asked.admission = known.admission
+            plan = known.plan
             if isinstance(plan, Outbound):
                 asked.send(plan)
             else:
@@ -156,11 +158,12 @@ class FastLane:
             asked.fail()
         return True
 
-    def _decide(self, known: Known, session: SessionRecord | Absent | None, now_ms: int, request_id: str) -> None:
+    def _decide(self, asked: "_Asked", session: SessionRecord | Absent | None, now_ms: int) -> None:
         """Work out what follows now, and how long it holds."""
-        gate, runtime = self._gate, known.runtime
-        admission = gate.decide(runtime, known.case, session, now_ms)
-        plan = plan_for(admission, known.parsed, runtime, gate.pages, now_ms=now_ms, request_id=request_id)
+        gate, known = self._gate, asked.known
+        runtime = known.runtime
+        admission = asked.admission = gate.decide(runtime, known.case, session, now_ms)
+        plan = plan_for(admission, known.parsed, runtime, gate.pages, now_ms=now_ms, request_id=asked.request_id)
         known.admission = admission
         known.plan = plan
         known.session = session
@@ -170,7 +173,7 @@ class FastLane:
 
 
 class _Asked:
-    """A request in the lane, until it is answered or handed on."""
+    """A request in the lane, until it is answered or handed on.
 
     __slots__ = ("admission", "began", "body", "client", "known", "proxy", "request_id")
 
@@ -180,6 +183,7 @@ class _Asked:
         self.proxy = proxy
         self.client = client
         self.known = known
+        self.admission: Admission  # missing until it is decided
         self.began = client.server.now()
         self.request_id = known.parsed.forwarding.request_id or proxy.new_request_id()
 
@@ -285,7 +289,7 @@ class _LaneRelay(Relay):
 
     def _exchanged(self) -> Exchanged:
         exchanged = self.asked.exchanged()
-        exchanged.upstream_began()
+        exchanged.upstream_began(self.asked.began)
         exchanged.took_from(self)
         return exchanged
 

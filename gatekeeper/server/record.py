@@ -51,8 +51,9 @@ class Exchanged:
         if isinstance(decision, Allow):
             self.record = decision.identity.record
 
-    def upstream_began(self) -> None:
-        self._upstream_began = self._now()
+    def upstream_began(self, at: float | None = None) -> None:
+        """The request was sent to the upstream now, or at this time."""
+        self._upstream_began = self._now() if at is None else at
 
     def took(self, status: int, sent_bytes: int, cut_for: Reason | None) -> None:
         """This is what was written; an answer that was cut says why."""
