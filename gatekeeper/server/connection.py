@@ -192,6 +192,11 @@ class ClientConnection(web.RequestHandler):
         return self._body is None and not self._messages
 
     @property
+    def is_over(self) -> bool:
+        """Whether the connection has ended, or is about to."""
+        return self._wire is None or self._wire.is_closing()
+
+    @property
     def is_streaming(self) -> bool:
         """Whether what is written does not end by itself."""
         return self.pushing is not None and self.pushing.is_stream

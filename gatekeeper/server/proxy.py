@@ -103,11 +103,11 @@ class Proxy:
 
     async def _within_bounds(self, request: ClientRequest, exchanged: Exchanged, answering: Awaitable[bool]) -> bool:
         """The boundary where an unforeseen error becomes a 500 and a closed connection.  A client that sends requests
-        and reads no answers waits here: the next one is not looked at before.
+        and reads no answers waits here: the next one is not looked at before.  Who was cut off takes nothing any more.
         """
         try:
             kept = await answering
-            if request.client.writing_paused:
+            if request.client.writing_paused and not request.client.is_over:
                 await request.client.drained()
             return kept
         except ConnectionError:

@@ -357,6 +357,7 @@ class FullClient:
 
     def __init__(self) -> None:
         self.writing_paused = True
+        self.is_over = False
         self.takes = asyncio.Event()
         self.client = self.server = self
         self.peer = "127.0.0.1"
