@@ -516,7 +516,8 @@ class ClientConnection(web.RequestHandler):
             if self._held:
                 data = self._take_held()
                 super().data_received(data)
-                self.head_bytes = 0 if self._messages and self._ends_with_request(data) else len(data)
+                # Without a further request in it, all of it was the body's, as far as one can tell.
+                self.head_bytes = 0 if not self._messages or self._ends_with_request(data) else len(data)
                 self._is_between = False
             self._note_broken(body)
         if self._buffer_paused:

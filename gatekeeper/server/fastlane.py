@@ -175,6 +175,9 @@ class FastLane:
 class _Asked:
     """A request in the lane, until it is answered or handed on.
 
+    What was decided is its own: until it is answered, an equal one may be decided otherwise.
+    """
+
     __slots__ = ("admission", "began", "body", "client", "known", "proxy", "request_id")
 
     def __init__(self, proxy: Proxy, client: ClientConnection, known: Known, body: bytes) -> None:
@@ -183,7 +186,6 @@ class _Asked:
         self.proxy = proxy
         self.client = client
         self.known = known
-        self.admission: Admission  # missing until it is decided
         self.began = client.server.now()
         self.request_id = known.parsed.forwarding.request_id or proxy.new_request_id()
 

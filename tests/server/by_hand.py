@@ -210,6 +210,7 @@ class _AppEnd(_End):
         self.app = app
         self.protocol = protocol
         self.reads = _RequestReader()
+        self.reply = Reply(())
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if not self.is_lost:
@@ -240,8 +241,10 @@ class HandApp:
         return end, protocol
 
     def happened(self, end: _AppEnd, event: "_Event") -> None:
-        self.requests += event.is_begin
-        reply = self.reply_to(event.head)
+        if event.is_begin:
+            self.requests += 1
+            end.reply = self.reply_to(event.head)
+        reply = end.reply
         if event.is_begin if reply.is_early else event.is_end:
             self._due.append(lambda: self._answer(end, reply))
             if not self.holds:

@@ -134,6 +134,10 @@ class CountingLane:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._lane, name)
 
+    def memory(self) -> list[int]:
+        """How much is in each of its memories."""
+        return [len(memory) for memory in vars(self._lane).values() if isinstance(memory, dict)]
+
     def recognise(self, client: ClientConnection, data: bytes) -> bool:
         taken = self._lane.recognise(client, data)
         self.recognised += taken
@@ -255,7 +259,7 @@ class HandGate:
     def say(self, client: HandClient, data: bytes | None) -> None:
         self.loop.do(lambda: client.say(data))
 
-    def change(self, name: str, **changes: Any) -> None:
+    def change(self, name: str, /, **changes: Any) -> None:
         """Put a session into the store that differs so; None as `session` takes it out."""
         if changes.get("session", {}) is None:
             self.store.records.pop(TOKENS[name], None)
@@ -281,18 +285,19 @@ class HandGate:
         ends = [(f"client {number}", end) for number, end in enumerate(self.clients)]
         ends += [(f"app {number}", end) for number, end in enumerate(self.app.connections)]  # type: ignore[misc]
         ends += [(f"api {number}", end) for number, end in enumerate(self.api.connections)]  # type: ignore[misc]
-        return [(name, self._fixed(bytes(end.got)), tuple(end.ends)) for name, end in ends]
+        return [(name, self.fixed(bytes(end.got)), tuple(end.ends)) for name, end in ends]
 
     def logged(self) -> list[bytes]:
-        """The access lines."""
-        self.loop.do(self.telemetry.flush)
-        return [self._fixed(line) for line in self.lines.lines]
+        """The access lines, by time and request: of what ends within one tick, chance says which is first."""
+        if not self.loop.is_closed():
+            self.loop.do(self.telemetry.flush)
+        return sorted(self.fixed(line) for line in self.lines.lines)
 
     def metrics(self) -> list[str]:
         text = Exposition(self.telemetry).render("")[0].decode()
         return [line for line in text.splitlines() if line.startswith("gatekeeper_")]
 
-    def _fixed(self, data: bytes) -> bytes:
+    def fixed(self, data: bytes) -> bytes:
         """Request ids begin alike in both gates."""
         return data.replace(self._ours, b"00000000")
 

@@ -26,7 +26,12 @@ COOKIES = [
     *[signed_in("ada")] * 6,
     *(signed_in(name) for name in TOKENS),
     *(signed_in("ada") + "x", signed_in("ada") + "; a=b", "a=b", f"{signed_in('guest')}; {signed_in('ada')}"),
-    *(f"a=b; {signed_in('ada')}; {signed_in('ada')}", "better-auth.session_token=", "x=\xff", "better-auth.session_token"),
+    *(
+        f"a=b; {signed_in('ada')}; {signed_in('ada')}",
+        "better-auth.session_token=",
+        "x=\xff",
+        "better-auth.session_token",
+    ),
     *(f"{signed_in('ada')}\r\nCookie: {signed_in('guest')}", f"gatekeeper.redirects=0.1.2; {signed_in('expired')}"),
 ]
 FIELDS = [
@@ -44,7 +49,10 @@ CONNECTIONS = [
     *("Keep-Alive: timeout=5", "TE: trailers", "Trailer: X", "Upgrade: websocket", "Connection: upgrade"),
     "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
     "Connection: Upgrade\r\nUpgrade: websocket\r\nOrigin: http://evil.test",
-    *("Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAA", "Connection: upgrade\r\nUpgrade: tcp"),
+    *(
+        "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAA",
+        "Connection: upgrade\r\nUpgrade: tcp",
+    ),
     *("Expect: 100-continue", "Expect: 200-ok", "Connection: transfer-encoding"),
 ]
 BODIES = [
@@ -55,10 +63,22 @@ BODIES = [
     ("Content-Length: 1000", b"b" * 1_000),
 ]
 ODD_BODIES = [
-    *(("Content-Length: 3", b"hello"), ("Content-Length: 50", b"hello"), ("Content-Length: 0", b"hello"), ("", b"hello")),
-    *(("Content-Length: 5\r\nContent-Length: 5", b"hello"), ("Content-Length: 5, 5", b"hello"), ("Content-Length: +5", b"")),
+    *(
+        ("Content-Length: 3", b"hello"),
+        ("Content-Length: 50", b"hello"),
+        ("Content-Length: 0", b"hello"),
+        ("", b"hello"),
+    ),
+    *(
+        ("Content-Length: 5\r\nContent-Length: 5", b"hello"),
+        ("Content-Length: 5, 5", b"hello"),
+        ("Content-Length: +5", b""),
+    ),
     *(("Content-Length: -1", b""), ("Content-Length: 00005", b"hello"), ("Content-Length: 5 ", b"hello")),
-    *(("Content-Length: 5\r\nTransfer-Encoding: chunked", b"0\r\n\r\n"), ("Transfer-Encoding: gzip, chunked", b"0\r\n\r\n")),
+    *(
+        ("Content-Length: 5\r\nTransfer-Encoding: chunked", b"0\r\n\r\n"),
+        ("Transfer-Encoding: gzip, chunked", b"0\r\n\r\n"),
+    ),
     *(("Transfer-Encoding: chunked", b"zz\r\n"), ("Transfer-Encoding: chunked", b"5\r\nhelloX0\r\n\r\n")),
     *(("Transfer-Encoding: chunked", b"5\nhello\n0\n\n"), ("Transfer-Encoding: identity", b"hello")),
     *(("Content-Length: 1", b"{guest}"), ("Content-Length: 0", b"{guest}"), ("Content-Length: 20", b"{guest}")),
@@ -71,7 +91,13 @@ LEADS = ["\r\n", "\r\n\r\n", "\n", "\r", " ", "\r\n\r\n\r\n"]
 _OK = b"HTTP/1.1 200 OK\r\n"
 REPLIES = [
     *[Reply((_OK + b"Content-Length: 2\r\n\r\nok",))] * 6,
-    Reply((_OK + b"Content-Length: 6\r\nKeep-Alive: timeout=2\r\nCache-Control: public, max-age=60\r\n\r\nwh", b"ole", b"!")),
+    Reply(
+        (
+            _OK + b"Content-Length: 6\r\nKeep-Alive: timeout=2\r\nCache-Control: public, max-age=60\r\n\r\nwh",
+            b"ole",
+            b"!",
+        )
+    ),
     Reply((_OK + b"Content-Len", b"gth: 2\r\n", b"\r\nok")),
     Reply((_OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",)),
     Reply((_OK + b"Transfer-Encoding: chunked\r\n\r\n5\r", b"\nhello\r\n", b"0\r\nX: t\r\n\r\n")),
@@ -80,14 +106,19 @@ REPLIES = [
     Reply((_OK + b"Content-Length: 2\r\nSet-Cookie: a=b\r\n\r\nok",), "close"),
     Reply((b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok",), "close"),
     Reply((b"HTTP/1.1 204 No Content\r\nSet-Cookie: a=b\r\n\r\n",)),
-    Reply((b"HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\n\r\n",)),
+    Reply((b'HTTP/1.1 304 Not Modified\r\nETag: "x"\r\n\r\n',)),
     Reply((b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",), is_early=True),
     Reply((b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n", _OK + b"Content-Length: 2\r\n\r\nok")),
     Reply((b"HTTP/1.1 100 Continue\r\n\r\n" + _OK + b"Content-Length: 0\r\n\r\n",)),
     Reply((_OK + b"Content-Length: 2\r\n\r\nok" + _OK + b"Content-Length: 6\r\n\r\npoison",)),
     Reply((_OK + b"Content-Length: 2\r\n\r\nok", _OK + b"Content-Length: 6\r\n\r\npoison")),
     Reply((_OK + b"Content-Type: text/event-stream\r\n\r\ndata: 1\n\n", b"data: 2\n\n")),
-    Reply((_OK + b"Content-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n", b"0\r\n\r\n")),
+    Reply(
+        (
+            _OK + b"Content-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n",
+            b"0\r\n\r\n",
+        )
+    ),
     Reply((_OK + b"Content-Length: 9\r\n\r\nhalf",), "close"),
     Reply((_OK + b"Content-Length: 9\r\n\r\nhalf",), "reset"),
     Reply((_OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhel",), "close"),
@@ -119,15 +150,19 @@ def reply_to(head: bytes) -> Reply:
 
 @dataclass
 class Step:
-    """Pieces that a client sends within one turn of the loop; None is its end."""
+    """Pieces that a client sends, and how many turns of the loop are between them; None is its end."""
 
     pieces: list[bytes | None] = field(default_factory=list)
+    turns: list[int] = field(default_factory=list)
 
 
-def make_request(chance: Random) -> bytes:
-    """One request.  Half of them are such as the lane takes; of the rest, each part may be a strange one."""
+def make_request(chance: Random, *, calm: bool) -> bytes:
+    """One request.  Half of them are such as the lane takes; of the rest, each part may be a strange one.
+
+    A calm one is well-formed, and keeps the connection.
+    """
     kind = chance.random()
-    odd = 0.0 if kind < 0.75 else 0.25
+    odd = 0.0 if kind < 0.75 or calm else 0.25
     method = chance.choice(ODD_METHODS if chance.random() < odd else METHODS)
     lines = [chance.choice(ODD_HOSTS if chance.random() < odd else HOSTS)]
     body = b""
@@ -135,7 +170,7 @@ def make_request(chance: Random) -> bytes:
         lines.append("Cookie: " + chance.choice(COOKIES))
     lines += [chance.choice(FIELDS) for _ in range(chance.choice((0, 0, 1, 1, 2, 4)))]
     if kind > 0.5:
-        lines += [chance.choice(CONNECTIONS)] if chance.random() < 0.4 else []
+        lines += [chance.choice(CONNECTIONS)] if chance.random() < 0.4 and not calm else []
         if method in ("POST", "PUT", "PATCH", "DELETE") or chance.random() < 0.1:
             framing, body = chance.choice(ODD_BODIES if chance.random() < odd else BODIES)
             body = body.replace(b"{guest}", GUEST)
@@ -146,7 +181,7 @@ def make_request(chance: Random) -> bytes:
     version = chance.choice(ODD_VERSIONS) if chance.random() < odd else "HTTP/1.1"
     lines[:0] = [f"{method} {make_target(chance, odd)} {version}"]
     ends = [chance.choice(ODD_ENDS) if chance.random() < odd / 5 else "\r\n" for _ in lines]
-    lead = chance.choice(LEADS) if chance.random() < 0.03 + odd / 5 else ""
+    lead = chance.choice(LEADS) if not calm and chance.random() < 0.03 + odd / 5 else ""
     head = lead + "".join(line + end for line, end in zip(lines, ends, strict=True) if line) + "\r\n"
     return head.encode("latin-1") + body
 
@@ -160,37 +195,43 @@ def make_target(chance: Random, odd: float) -> str:
     return chance.choice(PATHS)
 
 
-def make_requests(chance: Random) -> list[bytes]:
-    """One to four requests, some of them again and again, as people ask."""
+def make_conversation(chance: Random) -> list[Step]:
+    """One to four requests, some of them again and again, as they arrive: each alone, together, or cut anywhere.
+
+    What a client sends before it may know what became of the last piece is calm: of a piece that holds something
+    malformed, aiohttp's parser gives nothing, and how far such a piece reaches is a matter of chance.
+    """
+    calm = chance.random() < 0.4
+    pieces = _requests(chance, calm=calm)
+    for at in range(len(pieces) - 1, 0, -1):
+        if chance.random() < 0.2:
+            pieces[at - 1 : at + 1] = [pieces[at - 1] + pieces[at]]
+    pieces = [part for piece in pieces for part in _cut(piece, chance)]
+    if not calm and chance.random() < 0.2:
+        pieces.insert(chance.randrange(len(pieces)), GUEST)  # behind whatever part of something stands before it
+    steps: list[Step] = []
+    for piece in pieces:
+        if calm and steps and chance.random() < 0.6:
+            steps[-1].pieces.append(piece)
+            steps[-1].turns.append(chance.choice((0, 0, 1, 1, 2, 3, 4, 6)))
+        else:
+            steps.append(Step([piece]))
+    if chance.random() < 0.15:
+        steps.append(Step([None]))
+    return steps
+
+
+def _requests(chance: Random, *, calm: bool) -> list[bytes]:
     made: list[bytes] = []
     for _ in range(chance.choice((1, 1, 2, 2, 3, 4))):
-        request = chance.choice(made) if made and chance.random() < 0.3 else make_request(chance)
+        again = made and chance.random() < 0.3
+        request = chance.choice(made) if again else make_request(chance, calm=calm)
         made += [request] * chance.choice((1, 2, 2, 3))
     return made
 
 
-def make_steps(chance: Random, requests: list[bytes]) -> list[Step]:
-    """The requests as they arrive: each alone, together, or cut anywhere; at the end perhaps the client's end."""
-    pieces: list[bytes] = []
-    for request in requests:
-        kind = chance.random()
-        if pieces and kind < 0.2:
-            pieces[-1] += request
-        else:
-            pieces.append(request)
-    cut: list[bytes] = []
-    for piece in pieces:
-        places = sorted(chance.randrange(1, len(piece)) for _ in range(chance.choice((1, 2)))) if chance.random() < 0.3 else []
-        ends = [0, *places, len(piece)]
-        cut += [piece[start:end] for start, end in zip(ends, ends[1:], strict=False) if start < end]
-    if chance.random() < 0.1:
-        cut.insert(chance.randrange(len(cut)), GUEST)  # behind whatever part of something stands before it
-    steps: list[Step] = []
-    for one in cut:
-        if steps and chance.random() < 0.2:
-            steps[-1].pieces.append(one)
-        else:
-            steps.append(Step([one]))
-    if chance.random() < 0.15:
-        chance.choice(steps[-1:] + [Step()]).pieces.append(None)
-    return steps
+def _cut(piece: bytes, chance: Random) -> list[bytes]:
+    if chance.random() < 0.7:
+        return [piece]
+    places = sorted({chance.randrange(1, len(piece)) for _ in range(chance.choice((1, 2)))})
+    return [piece[start:end] for start, end in zip([0, *places], [*places, len(piece)], strict=True)]
