@@ -327,20 +327,25 @@ class HandGate:
 def two_gates(**settings: Any) -> Iterator[tuple[HandGate, HandGate]]:
     """The gate with the lane, and the gate without it.  What goes wrong in them unseen, fails here."""
     errors = _Errors()
-    logging.getLogger("gatekeeper").addHandler(errors)
+    logger = logging.getLogger("gatekeeper")
+    before = logger.handlers[:], logger.propagate
+    logger.handlers[:], logger.propagate = [errors], False
     gates = HandGate(lane=True, **settings), HandGate(lane=False, **settings)
     try:
         yield gates
     finally:
         troubles = gates[0].close() + gates[1].close()
-        logging.getLogger("gatekeeper").removeHandler(errors)
+        logger.handlers[:], logger.propagate = before
     assert troubles + errors.said == []
 
 
 class _Errors(logging.Handler):
+    """Collects the exceptions that are logged."""
+
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
         self.said: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.said.append(self.format(record))
+        if record.exc_info is not None:
+            self.said.append(self.format(record))
