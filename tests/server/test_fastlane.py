@@ -4,15 +4,21 @@ The same conversations are held with a gate that has the lane and with one that 
 get, what becomes of each connection and what is logged must not differ.
 """
 
+import re
 from random import Random
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.server.by_hand import HandClient
-from tests.server.lane_gates import HandGate, two_gates
+from tests.attacks.judge import Filler
+from tests.attacks.test_vectors import CASES
+from tests.server.by_hand import HandClient, Reply
+from tests.server.gates import SECRET
+from tests.server.lane_gates import TOKENS, HandGate, two_gates
 from tests.server.lane_requests import GUEST, Step, make_conversation, reply_to
+from tests.server.upstreams import answer_as, parse_head
 
 
 class Talk:
@@ -84,3 +90,92 @@ def test_random_conversations(part: int) -> None:
 @given(chance=st.randoms(use_true_random=False))
 def test_conversations_that_hypothesis_makes_short(chance: Random) -> None:
     compare(make_conversation(chance))
+
+
+# --- attacks -------------------------------------------------------------------------------------------------------
+
+FILL = Filler("h", "127.0.0.1:9", SECRET, TOKENS["ada"], "ada")
+_ID = re.compile(rb"[0-9a-f]{16}")
+_MODE = re.compile(rb"\r\nX-Drill-Upstream: ([a-z0-9-]+)\r\n", re.IGNORECASE)
+
+
+class Written:
+    """What an app writes."""
+
+    def __init__(self) -> None:
+        self.data = b""
+
+    def write(self, data: bytes) -> None:
+        self.data += data
+
+    async def drain(self) -> None:
+        return
+
+
+def drill_reply_to(head: bytes) -> Reply:
+    """The answer that misbehaves as the request asks for."""
+    written = Written()
+    mode = _MODE.search(head + b"\r\n")
+    answering = answer_as(mode[1].decode() if mode else "", parse_head(head + b"\r\n\r\n"), cast(Any, written))
+    with pytest.raises(StopIteration) as end:
+        answering.send(None)
+    data = _ID.sub(b"an-id-of-16-byte", written.data)
+    return Reply((data,), "keep" if end.value.value else "close")
+
+
+def raw_steps(case: dict[str, Any]) -> list[list[bytes | float]]:
+    """What the case sends on each of its connections; numbers are pauses in seconds."""
+    steps = []
+    for step in case.get("steps") or [case]:
+        parts = step["raw"] if isinstance(step["raw"], list) else [step["raw"]]
+        steps.append([FILL.fill(part).encode("latin-1") if isinstance(part, str) else part / 1_000 for part in parts])
+    return steps
+
+
+def attack(gate: HandGate, case: dict[str, Any]) -> tuple[object, ...]:
+    """The case, two and three times on one connection that is at rest and known to the lane."""
+    talk = Talk(gate)
+    gate.replies = drill_reply_to
+    for times in (2, 3):
+        for parts in raw_steps(case):
+            client = gate.connect()
+            talk.warm_up(client)
+            for part in parts * times:
+                if isinstance(part, bytes):
+                    gate.say(client, part)
+                    talk.note()
+                else:
+                    talk.pass_s(part)
+            gate.say(client, GUEST)
+    talk.pass_s(0.5, 2.0, 2.0, 2.0, 3.0)
+    return *talk.all(), gate.metrics()
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+@pytest.mark.parametrize("case", [pytest.param(case, id=case["id"]) for case in CASES])
+def test_attacks(case: dict[str, Any], keeps: bool) -> None:
+    if keeps:
+        case = keeping(case)
+    with two_gates() as (laned, plain):
+        assert attack(laned, case) == attack(plain, case)
+        assert laned.taken >= 2 * len(raw_steps(case))
+
+
+def test_most_of_the_attacks_that_keep_the_connection_go_by_the_lane() -> None:
+    """Else nothing would have been tried."""
+    by_lane = 0
+    sample = CASES[::4]
+    for case in map(keeping, sample):
+        gate = HandGate(lane=True)
+        attack(gate, case)
+        by_lane += gate.taken > 5 * len(raw_steps(case))  # not the warming up, nor what follows
+        assert gate.close() == []
+    assert by_lane > len(sample) // 3
+
+
+def keeping(case: dict[str, Any]) -> dict[str, Any]:
+    """The case without asking for the end of the connection."""
+    if "steps" in case:
+        return {**case, "steps": [keeping(step) for step in case["steps"]]}
+    parts = case["raw"] if isinstance(case["raw"], list) else [case["raw"]]
+    return {"raw": [part.replace("Connection: close\r\n", "") if isinstance(part, str) else part for part in parts]}

@@ -192,7 +192,7 @@ class Lanes(RuleBasedStateMachine):
         taken["runs"] += 1
         self._both.__exit__(None, None, None)
         assert logged[0] == logged[1]
-        assert metrics[0] == metrics[1]
+        assert sorted({*metrics[0]} ^ {*metrics[1]}) == []
 
 
 Lanes.TestCase.settings = settings(
