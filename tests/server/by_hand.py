@@ -7,7 +7,7 @@ are told the same must do the same, to the byte and to the millisecond.
 import asyncio
 import re
 import selectors
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextvars import Context
 from dataclasses import dataclass
 from typing import Any
@@ -319,9 +319,3 @@ class _RequestReader:
                 self._data = self._data[self._left :]
             events.append(_Event(self._head, is_begin=False, is_end=True))
             self._head = None
-
-
-def cut(raw: bytes, places: Sequence[int]) -> list[bytes]:
-    """The bytes in pieces; places beyond the end count from the beginning again."""
-    ends = sorted({place % (len(raw) + 1) for place in places} | {0, len(raw)})
-    return [raw[start:end] for start, end in zip(ends, ends[1:], strict=False)]

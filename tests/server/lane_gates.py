@@ -1,11 +1,14 @@
 """The same gate twice, once with the fast lane and once without: what differs is a bug of one of them."""
 
+import itertools
 import logging
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from gatekeeper.config.load import load_text
 from gatekeeper.config.snapshot import Snapshot, compile_settings
@@ -14,6 +17,7 @@ from gatekeeper.core.model import SessionRecord, SessionToken
 from gatekeeper.server.connection import MAX_FIELDS, MAX_TARGET_BYTES, ClientConnection, GateServer
 from gatekeeper.server.crowd import Crowd
 from gatekeeper.server.deadlines import Deadlines
+from gatekeeper.server.exchange import UpstreamConnection
 from gatekeeper.server.fastlane import FastLane
 from gatekeeper.server.gate import Gate, Runtime
 from gatekeeper.server.pages import PageSettings
@@ -329,6 +333,8 @@ def two_gates(**settings: Any) -> Iterator[tuple[HandGate, HandGate]]:
     errors = _Errors()
     logger = logging.getLogger("gatekeeper")
     before = logger.handlers[:], logger.propagate
+    patch = pytest.MonkeyPatch()
+    patch.setattr(UpstreamConnection, "__hash__", _number_of, raising=False)
     logger.handlers[:], logger.propagate = [errors], False
     gates = HandGate(lane=True, **settings), HandGate(lane=False, **settings)
     try:
@@ -336,7 +342,14 @@ def two_gates(**settings: Any) -> Iterator[tuple[HandGate, HandGate]]:
     finally:
         troubles = gates[0].close() + gates[1].close()
         logger.handlers[:], logger.propagate = before
+        patch.undo()
     assert troubles + errors.said == []
+
+
+def _number_of(connection: UpstreamConnection) -> int:
+    """Of what is in a set, the same comes first in both gates."""
+    numbers = connection.pool.__dict__.setdefault("numbers", itertools.count())
+    return connection.__dict__.setdefault("number", next(numbers))  # type: ignore[no-any-return]
 
 
 class _Errors(logging.Handler):

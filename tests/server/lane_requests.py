@@ -1,4 +1,4 @@
-"""Conversations by a grammar: requests of every kind that the fast lane takes or must not take, and an app's answers."""
+"""Conversations by a grammar: requests that the fast lane takes, or must not take, and an app's answers."""
 
 import re
 from dataclasses import dataclass, field
@@ -6,6 +6,7 @@ from random import Random
 
 from tests.server.by_hand import Reply
 from tests.server.lane_gates import TOKENS, signed_in
+from tests.server.talks import ACCEPT, KEY
 
 PATHS = [
     *("/dashboard", "/dashboard", "/dashboard/x?tab=1", "/settings", "/", "/me", "/edge", "/fresh", "/admin", "/open"),
@@ -47,7 +48,7 @@ CONNECTIONS = [
     *("Connection: keep-alive", "Connection: close", "Connection: Close", "Connection: close, X-Auth-Status"),
     *("Connection: x-longer, cookie", "Connection: ,", "Connection: keep-alive, close", "Proxy-Connection: close"),
     *("Keep-Alive: timeout=5", "TE: trailers", "Trailer: X", "Upgrade: websocket", "Connection: upgrade"),
-    "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + KEY,
     "Connection: Upgrade\r\nUpgrade: websocket\r\nOrigin: http://evil.test",
     *(
         "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAA",
@@ -133,7 +134,7 @@ REPLIES = [
     Reply(
         (
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\nframes",
+            b"Sec-WebSocket-Accept: " + ACCEPT.encode() + b"\r\n\r\nframes",
         )
     ),
     Reply((_OK + b"Content-Length: 3000\r\n\r\n" + b"x" * 3_000,)),

@@ -14,12 +14,10 @@ from tests.server.lane_gates import (
     CACHE_S,
     CONFIG,
     HEAD_S,
-    HOUR_MS,
     KEEP_ALIVE_S,
     NOW_MS,
     OK,
     RESPONSE_S,
-    TOKENS,
     HandGate,
     signed_in,
     two_gates,
@@ -41,7 +39,7 @@ def post(body: bytes, path: str = "/dashboard") -> bytes:
 
 
 def play(scene: Scene, *, taken: int, **settings: int | str) -> HandGate:
-    """Play a scene with both gates, then let time pass until all is over; at least `taken` requests went by the lane."""
+    """Play a scene with both gates, and let time pass until all is over; `taken` is how many the lane takes at least."""
     with two_gates(**settings) as gates:
         told = []
         for gate in gates:

@@ -55,7 +55,8 @@ class Lanes(RuleBasedStateMachine):
     def both(self, act: Callable[[HandGate], object]) -> None:
         for gate in self.gates:
             act(gate)
-        assert self.gates[0].seen() == self.gates[1].seen()
+        laned, plain = (gate.seen() for gate in self.gates)
+        assert [pair for pair in zip(laned, plain, strict=True) if pair[0] != pair[1]] == []
 
     def client(self, gate: HandGate, number: int) -> HandClient:
         return gate.clients[number % len(gate.clients)]
@@ -98,18 +99,29 @@ class Lanes(RuleBasedStateMachine):
         self.both(lambda gate: gate.say(gate.clients[at], whole[:place]))
         self.rests[at] = whole[place:]
 
-    @rule(number=clients, other=clients, some=st.lists(requests, min_size=1, max_size=2))
-    def ask_in_the_turn_of_an_answer(self, number: int, other: int, some: list[bytes]) -> None:
+    @precondition(lambda self: all(gate.app.owes == 0 for gate in self.gates))
+    @rule(
+        number=clients,
+        first=requests,
+        held=st.lists(requests, max_size=2),
+        some=st.lists(requests, min_size=1, max_size=2),
+    )
+    def ask_in_the_turn_of_an_answer(self, number: int, first: bytes, held: list[bytes], some: list[bytes]) -> None:
+        """Nobody else is at work, who could be first by chance."""
+
         def act(gate: HandGate) -> None:
-            says = [partial(self.client(gate, number).say, one) for one in some]
-            gate.loop.do(gate.app.release, *says)
+            client = self.client(gate, number)
+            gate.app.holds = True
+            for request in (rest + first, *held):
+                gate.say(client, request)
+            gate.app.holds = False
+            gate.loop.do(gate.app.release, *(partial(client.say, one) for one in some))
 
         rest = self.rests.pop(number % len(self.gates[0].clients), b"")
-        some[0] = rest + some[0]
         self.both(act)
 
-    @rule(reply=st.integers(0, len(REPLIES) - 1), api=st.booleans())
-    def app_will_answer(self, reply: int, api: bool) -> None:
+    @rule(reply=st.integers(0, len(REPLIES) - 1))
+    def app_will_answer(self, reply: int) -> None:
         self.both(lambda gate: setattr(gate, "replies", lambda head: REPLIES[reply]))
 
     @rule(holds=st.booleans())
@@ -185,14 +197,16 @@ class Lanes(RuleBasedStateMachine):
         self.both(lambda gate: setattr(gate.server, "draining", True))
 
     def teardown(self) -> None:
-        for _ in range(3):
-            self.both(lambda gate: gate.loop.pass_s(4.0))
-        logged, metrics = ([act(gate) for gate in self.gates] for act in (HandGate.logged, HandGate.metrics))
-        taken["requests"] += self.gates[0].taken
-        taken["runs"] += 1
-        self._both.__exit__(None, None, None)
-        assert logged[0] == logged[1]
-        assert sorted({*metrics[0]} ^ {*metrics[1]}) == []
+        try:
+            for _ in range(3):
+                self.both(lambda gate: gate.loop.pass_s(4.0))
+            logged, metrics = ([act(gate) for gate in self.gates] for act in (HandGate.logged, HandGate.metrics))
+            taken["requests"] += self.gates[0].taken
+            taken["runs"] += 1
+            assert logged[0] == logged[1]
+            assert sorted({*metrics[0]} ^ {*metrics[1]}) == []
+        finally:
+            self._both.__exit__(None, None, None)
 
 
 Lanes.TestCase.settings = settings(
