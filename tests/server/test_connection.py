@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from aiohttp import StreamReader, http_parser, web, web_protocol
+from aiohttp import EMPTY_PAYLOAD, StreamReader, http_parser, web, web_protocol
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_exceptions import BadHttpMethod, LineTooLong
+from aiohttp.http_parser import RawRequestMessage
 
 from gatekeeper.core.errors import GatekeeperError
 from gatekeeper.core.forwarding import TrustedProxies
@@ -151,7 +152,7 @@ def test_the_c_parser_is_required(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_pieces_of_the_request_handler() -> None:
     for name in (
         *("_messages", "_waiter", "_message_tail", "_task_handler", "_force_close", "_close", "_manager"),
-        *("_keepalive_handle", "_keepalive_timeout", "_next_keepalive_close_time", "max_field_size"),
+        *("_keepalive_handle", "_keepalive_timeout", "_next_keepalive_close_time", "max_field_size", "_keepalive"),
     ):
         assert name in web.RequestHandler.__slots__, name
     for name in ("_loop", "_parser", "_buffer_paused", "_upgraded", "transport"):
@@ -250,6 +251,81 @@ async def test_what_comes_behind_an_upgrade_is_no_request(bench: Bench) -> None:
     assert client.take_tail() == GET % 1 + b"more"
     assert client.take_tail() == b""
     await settle()
+
+
+def test_pieces_of_messages() -> None:
+    names = ("method", "path", "version", "headers", "raw_headers", "should_close", "upgrade", "chunked")
+    assert set(names) <= set(dir(RawRequestMessage))
+    assert callable(http_parser.HttpRequestParser.message_consumed)
+    assert isinstance(EMPTY_PAYLOAD, StreamReader)
+    assert EMPTY_PAYLOAD.is_eof()
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        pytest.param("", (False, False, False), id="nothing"),
+        pytest.param("Connection: keep-alive\r\n", (False, False, False), id="keep-alive"),
+        pytest.param("Connection: close\r\n", (True, False, False), id="close"),
+        pytest.param("Connection: x, Close\r\n", (True, False, False), id="close-among-others"),
+        pytest.param("Connection: upgrade\r\nUpgrade: websocket\r\n", (False, True, False), id="upgrade"),
+        pytest.param("Transfer-Encoding: chunked\r\n", (False, False, True), id="chunked"),
+    ],
+)
+async def test_what_a_message_tells_of_its_connection(bench: Bench, lines: str, told: tuple[bool, ...]) -> None:
+    client, _ = bench.connect()
+    client.data_received(f"POST / HTTP/1.1\r\nHost: h\r\n{lines}\r\n".encode())
+    ((message, body),) = client._messages
+    assert (message.should_close, message.upgrade, message.chunked) == told
+    assert (body is EMPTY_PAYLOAD) != message.chunked
+    await settle()
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE", "POST"])
+@pytest.mark.parametrize("lines", ["", "Content-Length: 0\r\n"])
+async def test_a_request_without_a_body_has_the_one_empty_body(bench: Bench, method: str, lines: str) -> None:
+    client, _ = bench.connect()
+    client.data_received(f"{method} / HTTP/1.1\r\nHost: h\r\n{lines}\r\n".encode())
+    assert client._messages[0][1] is EMPTY_PAYLOAD
+    await settle()
+
+
+async def test_a_body_has_its_length_among_the_headers(bench: Bench) -> None:
+    client, _ = bench.connect()
+    client.data_received(b"POST / HTTP/1.1\r\nhost: h\r\ncontent-LENGTH:  5\r\n\r\n")
+    ((message, body),) = client._messages
+    assert message.headers.get("Content-Length") == "5"
+    assert body is not EMPTY_PAYLOAD
+    await settle()
+
+
+async def test_without_a_waiter_parsing_wakes_nobody(bench: Bench) -> None:
+    client, _ = bench.connect()
+    await settle()
+    waiter, client._waiter = client._waiter, None
+    assert waiter is not None
+    client.data_received(GET % 1)
+    await settle()
+    assert not waiter.done()
+    assert bench.handler.targets == []
+    client._waiter = waiter
+    waiter.set_result(None)
+    await settle()
+    assert bench.handler.targets == ["/1"]
+
+
+async def test_the_parser_has_room_again_for_what_was_consumed(bench: Bench) -> None:
+    """Else a connection of the fast lane, which takes messages that the loop never sees, would stop."""
+    client, _ = bench.connect()
+    await settle()
+    for number in range(web_protocol.MAX_MSG_QUEUE_SIZE + 8):
+        client._waiter = None  # nobody takes it but this test
+        client.data_received(GET % number)
+        ((message, _),) = client._messages
+        assert message.path == f"/{number}"
+        client._messages.clear()
+        client._parser.message_consumed()
+    assert not client._buffer_paused
 
 
 async def test_an_idle_connection_is_closed_when_its_time_is_over(bench: Bench) -> None:

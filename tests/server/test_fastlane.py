@@ -4,7 +4,10 @@ The same conversations are held with a gate that has the lane and with one that 
 get, what becomes of each connection and what is logged must not differ.
 """
 
+import asyncio
 import re
+import time
+from pathlib import Path
 from random import Random
 from typing import Any, cast
 
@@ -12,13 +15,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gatekeeper.config.load import load_text
+from gatekeeper.server.app import serve
 from tests.attacks.judge import Filler
 from tests.attacks.test_vectors import CASES
+from tests.better_auth_db import add_session, add_user, create_database
 from tests.server.by_hand import HandClient, Reply
 from tests.server.gates import SECRET
-from tests.server.lane_gates import TOKENS, HandGate, two_gates
+from tests.server.lane_gates import CONFIG, TOKENS, HandGate, two_gates
 from tests.server.lane_requests import GUEST, Step, make_conversation, reply_to
-from tests.server.upstreams import answer_as, parse_head
+from tests.server.upstreams import answer_as, parse_head, recording_upstream
 
 
 class Talk:
@@ -179,3 +185,51 @@ def keeping(case: dict[str, Any]) -> dict[str, Any]:
         return {**case, "steps": [keeping(step) for step in case["steps"]]}
     parts = case["raw"] if isinstance(case["raw"], list) else [case["raw"]]
     return {"raw": [part.replace("Connection: close\r\n", "") if isinstance(part, str) else part for part in parts]}
+
+
+# --- over real sockets ---------------------------------------------------------------------------------------------
+
+_FRESH_IDS = re.compile(rb"\b[0-9a-f]{16}\b")
+_BY_SOCKET = ("path-plain", "path-dot-seg", "path-double-slash", "spoof-email", "auth-no-cache")
+
+
+async def by_socket(port: int, requests: list[bytes]) -> bytes:
+    """What a client gets that sends these one after the other, each twice, on one connection."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    got = b""
+    try:
+        for raw in requests:
+            for _ in range(2):
+                writer.write(raw)
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = re.search(rb"\r\nContent-Length: (\d+)", head)
+                got += head + await reader.readexactly(int(length[1]) if length and raw[:4] != b"HEAD" else 0)
+        writer.write(b"GET /last HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+        return got + await reader.read()
+    finally:
+        writer.close()
+
+
+async def test_over_real_sockets(tmp_path: Path) -> None:
+    database = tmp_path / "auth.db"
+    create_database(database)
+    add_user(database, id="ada")
+    now_ms = time.time_ns() // 1_000_000
+    add_session(database, user_id="ada", token=TOKENS["ada"], expires_at_ms=now_ms + 3_600_000, created_at_ms=now_ms)
+    vectors = [keeping(case)["raw"][0] for case in CASES if case["id"] in _BY_SOCKET]
+    requests = [GUEST, *(FILL.fill(raw).encode("latin-1") for raw in vectors), GUEST]
+    requests += [b"HEAD /open HTTP/1.1\r\nHost: h\r\n\r\n", b"DELETE /open?x HTTP/1.1\r\nHost: h\r\nX: y\r\n\r\n"]
+    told = []
+    for lane in (True, False):
+        text = CONFIG.replace("sqlite:///none.db", f"sqlite:///{database}")
+        async with recording_upstream() as app, asyncio.timeout(20):
+            text = text.replace("http://127.0.0.1:9", app.url) + "admin: {listen: null}\nlog: {file: /dev/null}\n"
+            config = load_text(text, source="test", base_dir=tmp_path, environ={})
+            async with serve(config, fast_lane=lane) as served:
+                port = int(served.addresses[0].rpartition(":")[2])
+                got = await by_socket(port, requests)
+                counted = dict(served.telemetry.requests)
+            heads = [_FRESH_IDS.sub(b"id", request.head) for request in app.requests]
+            told.append((_FRESH_IDS.sub(b"id", got), heads, app.connections, counted))
+    assert told[0] == told[1]
+    assert sum(told[0][3].values()) == 2 * len(requests) + 1

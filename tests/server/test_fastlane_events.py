@@ -39,7 +39,7 @@ def post(body: bytes, path: str = "/dashboard") -> bytes:
 
 
 def play(scene: Scene, *, taken: int, **settings: int | str) -> HandGate:
-    """Play a scene with both gates, and let time pass until all is over; `taken` is how many the lane takes at least."""
+    """Play a scene with both gates, and let time pass until all is over.  The lane takes `taken` requests at least."""
     with two_gates(**settings) as gates:
         told = []
         for gate in gates:
