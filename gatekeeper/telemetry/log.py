@@ -26,9 +26,13 @@ class Log:
         self.access = access
         self._lines = lines
 
-    def write_access(self, finished: list[Finished]) -> None:
-        """Access lines for these requests."""
-        self.sink.put(self._lines.access(finished), len(finished))
+    def write_access(self, finished: list[Finished], *, more: bool = False) -> None:
+        """Access lines for these requests.  With `more`, others follow soon, or `push`."""
+        self.sink.put(self._lines.access(finished), len(finished), more=more)
+
+    def push(self) -> None:
+        """Have written what waits for more."""
+        self.sink.push()
 
     def write_audit(self, event: str, fields: Mapping[str, Any]) -> None:
         """A line for a security event."""

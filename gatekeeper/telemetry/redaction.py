@@ -80,10 +80,10 @@ class Redactor:
         text = _HEADER.sub(rf"\1\2{REDACTED}", text)
         text = self._cookie.sub(rf"\1\2{REDACTED}", text)
         text = _BEARER.sub(rf"\1{REDACTED}", text)
-        text = _JSON_IN_BASE64.sub(REDACTED, text)
         if "=" in text:
             text = _PARAMETER.sub(self._without_value, text)
-        return _PIECE.sub(self._without_credentials, text)
+        text = _PIECE.sub(self._without_credentials, text)
+        return _JSON_IN_BASE64.sub(REDACTED, text)  # last: a MAC may look like it by chance, and must be found whole
 
     def redact_query(self, query: str) -> str:
         """A request's query, values of telling names hidden, and otherwise as `redact` leaves it.

@@ -27,6 +27,8 @@ CLOSE_S = 2.0
 """How long closing waits for what is left to be written."""
 
 _BUSY_S = 0.01
+_WAKE_BYTES = 128 * 1024
+"""How much waits at most before the thread is woken: each time, it and the event loop take turns at the interpreter."""
 
 
 class LogFileError(GatekeeperError):
@@ -74,8 +76,11 @@ class Sink:
         """Whether a person reads along."""
         return self._path is None and os.isatty(self._descriptor)
 
-    def put(self, data: bytes, lines: int = 1, *, urgent: bool = False) -> None:
-        """Have these whole lines written, or drop them when too much is waiting.  From any thread; never waits."""
+    def put(self, data: bytes, lines: int = 1, *, urgent: bool = False, more: bool = False) -> None:
+        """Have these whole lines written, or drop them when too much is waiting.  From any thread; never waits.
+
+        With `more`, others follow soon, or `push`: the thread need not be woken for these alone.
+        """
         with self._changed:
             limit = self._limit + (self._reserve if urgent else 0)
             if self._closing or self._waiting_bytes + len(data) > limit:
@@ -86,11 +91,18 @@ class Sink:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="gatekeeper-log", daemon=True)
                 self._thread.start()
+            if not more or self._waiting_bytes > _WAKE_BYTES:
+                self._changed.notify_all()
+
+    def push(self) -> None:
+        """Have what is waiting written now."""
+        with self._changed:
             self._changed.notify_all()
 
     def flush(self, timeout_s: float = CLOSE_S) -> bool:
         """Wait until nothing is waiting to be written; whether that came within the time given."""
         with self._changed:
+            self._changed.notify_all()
             return self._changed.wait_for(lambda: not self._waiting_bytes, timeout_s)
 
     def close(self, timeout_s: float = CLOSE_S) -> None:

@@ -109,7 +109,7 @@ class Telemetry:
             if self._timer is None:
                 self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self._on_timer)
             elif len(pending) >= BATCH:
-                self.flush()
+                self._hand_over(more=True)
 
     def audit(self, event: str, **fields: Any) -> None:
         """Take note of a security event: count it, and write a line with these fields.
@@ -135,10 +135,15 @@ class Telemetry:
         self.sources.append(Source("counter", name, help, read, labels))
 
     def flush(self) -> None:
-        """Make the lines of the requests that are pending, and hand them to the log."""
+        """Make the lines of the requests that are pending, and have the log write them."""
+        self._hand_over(more=False)
+        if self.log is not None:
+            self.log.push()
+
+    def _hand_over(self, *, more: bool) -> None:
         pending, self._pending = self._pending, []
         if pending and self.log is not None:
-            self.log.write_access(pending)
+            self.log.write_access(pending, more=more)
 
     def close(self) -> None:
         """Hand over what is pending.  What is recorded later is only counted."""

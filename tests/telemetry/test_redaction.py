@@ -57,6 +57,7 @@ def signature_of(value: str) -> str:
 @pytest.mark.parametrize("place", list(PLACES))
 @settings(deadline=None)
 @given(token=TOKENS)
+@example(token="T~kGJErjPpPIAg4~")  # its MAC holds the letters with which JSON in base64 begins
 def test_no_signed_value_survives(place: str, token: str) -> None:
     value = sign_value(token, Keys([SECRET]))
     safe = REDACTOR.redact(PLACES[place](value))

@@ -207,3 +207,31 @@ def test_a_process_that_died_in_its_turn_holds_up_nobody() -> None:
     lines = lines_of_two_writers(turns)
     os.close(turns)
     assert len(lines) == 400
+
+
+def test_lines_that_more_will_follow_wait_for_a_push(tmp_path: Path) -> None:
+    """The thread starts with the first line; after that, waking it for a few lines is not worth it."""
+    path = tmp_path / "log"
+    sink = Sink(path)
+    sink.put(b"first\n")
+    assert sink.flush(20)
+    sink.put(b"second\n", more=True)
+    sink.push()
+    assert sink.flush(20)
+    sink.put(b"third\n", more=True)
+    sink.close(20)
+    assert path.read_bytes() == b"first\nsecond\nthird\n"
+
+
+def test_much_that_waits_is_written_without_a_push(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    sink = Sink(path)
+    sink.put(b"first\n")
+    assert sink.flush(20)
+    line = b"x" * 1023 + b"\n"
+    for _ in range(300):
+        sink.put(line, more=True)
+    with sink._changed:
+        assert sink._changed.wait_for(lambda: sink._waiting_bytes <= 128 * 1024, 20)
+    sink.close(20)
+    assert path.stat().st_size == 6 + 300 * 1024

@@ -29,10 +29,14 @@ class KeepingLog(Log):
         self.batches: list[list[Finished]] = []
         self.came = asyncio.Event()
         self.sink = type("NoSink", (), {"dropped_lines": 3, "failures": 1})()
+        self.pushed = 0
 
-    def write_access(self, finished: list[Finished]) -> None:
+    def write_access(self, finished: list[Finished], *, more: bool = False) -> None:
         self.batches.append(finished)
         self.came.set()
+
+    def push(self) -> None:
+        self.pushed += 1
 
     def write_audit(self, event: str, fields: object) -> None:
         pass
@@ -62,11 +66,11 @@ async def test_lines_come_in_batches_and_the_rest_by_time() -> None:
     telemetry = Telemetry(log)
     for _ in range(BATCH + 1):
         take(telemetry)
-    assert [len(batch) for batch in log.batches] == [BATCH]
+    assert ([len(batch) for batch in log.batches], log.pushed) == ([BATCH], 0)
     log.came.clear()
     async with asyncio.timeout(20):
         await log.came.wait()
-    assert [len(batch) for batch in log.batches] == [BATCH, 1]
+    assert ([len(batch) for batch in log.batches], log.pushed) == ([BATCH, 1], 1)
     take(telemetry)  # the timer was started anew
     log.came.clear()
     async with asyncio.timeout(20):
