@@ -13,7 +13,7 @@ from aiohttp import EMPTY_PAYLOAD, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from gatekeeper.core.headers import Framing
-from gatekeeper.server.sized import BodySource, SizedBody
+from gatekeeper.server.sized import BodySource, Piece, SizedBody
 
 EARLY_BYTES = 16 * 1024
 """How much of a body is read at most before the app's connection is taken."""
@@ -51,11 +51,11 @@ class RequestBody:
         self._total = 0
         self._since = monotonic()
 
-    async def begin(self, is_scarce: Callable[[], bool]) -> bytes:
+    async def begin(self, is_scarce: Callable[[], bool]) -> Piece:
         """The first pieces: the whole body, or at least EARLY_BYTES of it; less where the client pauses, unless
         connections are scarce.  Raises as `piece` does.
         """
-        pieces: list[bytes] = []
+        pieces: list[Piece] = []
         paused_s = 0.0
         while not self.is_whole and self._total < EARLY_BYTES:
             piece = await self._take(EARLY_S)
@@ -75,16 +75,16 @@ class RequestBody:
         data = await self._take(self.idle_s)
         if data is None:
             raise BodyTimeout
-        return data
+        return bytes(data)
 
-    def encode(self, data: bytes) -> bytes:
+    def encode(self, data: Piece) -> Piece:
         """A piece as it goes to the upstream, in our own framing; with the last one, the end."""
         if not self.is_chunked:
             return data
-        chunk = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+        chunk = b"%x\r\n%b\r\n" % (len(data), bytes(data)) if data else b""
         return chunk + b"0\r\n\r\n" if self.is_whole else chunk
 
-    async def _take(self, seconds: float) -> bytes | None:
+    async def _take(self, seconds: float) -> Piece | None:
         """What is there, or comes within so many seconds; None when nothing does."""
         content = self._content
         try:
@@ -104,7 +104,7 @@ class RequestBody:
         """Where the rest of it comes from, if its length is known and it may be pushed on."""
         return self._content if isinstance(self._content, SizedBody) else None
 
-    def took(self, data: bytes) -> None:
+    def took(self, data: Piece) -> None:
         """Count a piece.  Raises BodyTooLarge, and BodyTimeout for a body that comes too slowly."""
         self.is_whole = self._content.at_eof()
         self._total += len(data)

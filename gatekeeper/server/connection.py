@@ -24,7 +24,7 @@ from gatekeeper.core.model import Reason
 from gatekeeper.server.answers import json_answer, phrase, render_answer
 from gatekeeper.server.crowd import Crowd
 from gatekeeper.server.deadlines import Deadlines
-from gatekeeper.server.sized import BodySource, SizedBody
+from gatekeeper.server.sized import BodySource, Piece, SizedBody
 
 logger = logging.getLogger("gatekeeper")
 
@@ -41,6 +41,8 @@ _HELD_BYTES = 64 * 1024
 
 _RETRY_AFTER_CROWD_S = 5
 _HEAD_END = b"\r\n\r\n"
+_LONG_BYTES = 16 * 1024
+"""From here on, the beginning of a body is not copied out of the piece in which its head came."""
 
 
 class FlowControlled(Protocol):
@@ -451,7 +453,7 @@ class ClientConnection(web.RequestHandler):
             super().data_received(data[:end] if end < len(data) else data)
             sized = self._sized_body()
             if sized is not None:
-                self._fill(sized, data[end:])
+                self._fill(sized, data[end:] if len(data) - end < _LONG_BYTES else memoryview(data)[end:])
                 return
             if end < len(data):
                 super().data_received(data[end:])
@@ -497,9 +499,9 @@ class ClientConnection(web.RequestHandler):
             **{name: settings[name] for name in names if name in settings},
         )
 
-    def _fill(self, body: SizedBody, data: bytes) -> None:
+    def _fill(self, body: SizedBody, data: Piece) -> None:
         """Take what arrived of this body; what comes behind it waits."""
-        behind = body.feed(data) if data else b""
+        behind = bytes(body.feed(data)) if data else b""
         self._filling = body if body.missing else None
         if behind:
             self._hold(behind)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from gatekeeper.core.errors import ClientStalled, UpstreamError, UpstreamProtocolError, UpstreamTimeout
 from gatekeeper.core.responses import ResponseHead, ResponseParser
+from gatekeeper.server.sized import Piece
 
 if TYPE_CHECKING:
     from gatekeeper.server.upstream import UpstreamPool
@@ -89,7 +90,7 @@ class UpstreamConnection(asyncio.Protocol):
         *,
         has_body: bool,
         accept: bytes | None = None,
-        early: bytes = b"",
+        early: Piece = b"",
     ) -> None:
         """Send a request head and what there is of its body; the response goes to `exchange`.
 
@@ -113,7 +114,7 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             transport.write(head)
 
-    async def write_body(self, data: bytes) -> None:
+    async def write_body(self, data: Piece) -> None:
         """Send a piece of the request body, and wait while the upstream does not take it.
 
         Raises ConnectionError when the connection is gone.
@@ -122,7 +123,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._writable is not None:
             await self._writable
 
-    def push_body(self, data: bytes) -> None:
+    def push_body(self, data: Piece) -> None:
         """Send a piece of the request body, full or not.  Raises ConnectionError when the connection is gone."""
         if self.transport is None:
             raise ConnectionResetError("the upstream is gone")

@@ -23,6 +23,7 @@ from gatekeeper.server.pages import error_answer
 from gatekeeper.server.portal import Portal, owns
 from gatekeeper.server.record import Exchanged
 from gatekeeper.server.relay import Relay
+from gatekeeper.server.sized import Piece
 from gatekeeper.server.streams import Streams
 from gatekeeper.server.tunnel import Tunnel
 from gatekeeper.server.upload import PROGRESS_BYTES, Upload
@@ -184,7 +185,7 @@ class Proxy:
     ) -> bool:
         body = self._body_of(request, parsed)
         try:
-            early = b""
+            early: Piece = b""
             if outbound.has_body:
                 _refuse_too_long(parsed, runtime)
                 if parsed.head.expects_continue and not request.http_1_0:
@@ -219,7 +220,7 @@ class Proxy:
         return RequestBody(request.content, parsed.head.framing, limit=limit, idle_s=self.body_idle_s)
 
     async def _exchange(
-        self, request: ClientRequest, exchanged: Exchanged, outbound: Outbound, body: RequestBody, early: bytes
+        self, request: ClientRequest, exchanged: Exchanged, outbound: Outbound, body: RequestBody, early: Piece
     ) -> bool:
         """One request to the upstream, and once more where a reused connection turned out to be dead."""
         connection = await outbound.pool.take()
@@ -237,7 +238,7 @@ class Proxy:
         connection: UpstreamConnection,
         outbound: Outbound,
         body: RequestBody,
-        early: bytes,
+        early: Piece,
     ) -> bool:
         """One exchange on this connection.  Raises UpstreamError and what a body may raise as long as nothing was
         answered; later, the client's connection is broken off.

@@ -10,6 +10,9 @@ from typing import Protocol
 
 LIMIT_BYTES = 128 * 1024
 
+Piece = bytes | memoryview
+"""What arrived of a body; as a view where a copy would cost."""
+
 
 class BodySource(Protocol):
     """Where a body is read from: aiohttp's `StreamReader`, or a `SizedBody`."""
@@ -22,9 +25,9 @@ class BodySource(Protocol):
         """Whether all of it has been read."""
         ...
 
-    def read_nowait(self) -> bytes: ...
+    def read_nowait(self) -> Piece: ...
 
-    async def readany(self) -> bytes: ...
+    async def readany(self) -> Piece: ...
 
 
 class SizedBody:
@@ -36,21 +39,21 @@ class SizedBody:
         self.missing = missing
         self._transport = transport
         self._loop = loop
-        self._pieces: list[bytes] = []
+        self._pieces: list[Piece] = []
         self._buffered = 0
         self._paused = False
         self._waiter: asyncio.Future[None] | None = None
-        self._push: Callable[[bytes], None] | None = None
+        self._push: Callable[[Piece], None] | None = None
 
-    def push_to(self, receiver: Callable[[bytes], None] | None) -> None:
+    def push_to(self, receiver: Callable[[Piece], None] | None) -> None:
         """Have what is there, and each piece that comes, taken at once; None for keeping it again."""
         self._push = receiver
         if receiver is not None and self._pieces:
             receiver(self.read_nowait())
 
-    def feed(self, data: bytes) -> bytes:
+    def feed(self, data: Piece) -> Piece:
         """Take what arrived; returns what comes behind the body."""
-        rest = b""
+        rest: Piece = b""
         if len(data) > self.missing:
             data, rest = data[: self.missing], data[self.missing :]
         self.missing -= len(data)
@@ -83,7 +86,7 @@ class SizedBody:
     def at_eof(self) -> bool:
         return self.missing == 0 and not self._pieces
 
-    def read_nowait(self) -> bytes:
+    def read_nowait(self) -> Piece:
         pieces = self._pieces
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
@@ -91,7 +94,7 @@ class SizedBody:
         self.resume()
         return data
 
-    async def readany(self) -> bytes:
+    async def readany(self) -> Piece:
         """What is there, or comes next; empty at the end."""
         if not self._pieces and self.missing:
             self._waiter = self._loop.create_future()

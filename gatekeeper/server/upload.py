@@ -7,7 +7,7 @@ import asyncio
 
 from gatekeeper.server.body import BodyTimeout, RequestBody
 from gatekeeper.server.exchange import UpstreamConnection
-from gatekeeper.server.sized import SizedBody
+from gatekeeper.server.sized import Piece, SizedBody
 
 PROGRESS_BYTES = 1024
 """A piece of a body that is shorter than this is not yet progress: see `UpstreamPool`."""
@@ -56,7 +56,7 @@ class Upload:
             self._await_piece()
             self._sized.resume()
 
-    def _on_piece(self, data: bytes) -> None:
+    def _on_piece(self, data: Piece) -> None:
         connection, body = self._connection, self._body
         if self.done.done():
             return

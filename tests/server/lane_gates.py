@@ -123,7 +123,7 @@ class _Lines(Sink):
         super().__init__()
         self.lines: list[bytes] = []
 
-    def put(self, data: bytes, lines: int = 1, *, urgent: bool = False) -> None:
+    def put(self, data: bytes, lines: int = 1, *, urgent: bool = False, more: bool = False) -> None:
         self.lines += data.splitlines()
 
 
@@ -343,7 +343,8 @@ def two_gates(**settings: Any) -> Iterator[tuple[HandGate, HandGate]]:
         troubles = gates[0].close() + gates[1].close()
         logger.handlers[:], logger.propagate = before
         patch.undo()
-    assert troubles + errors.said == []
+    found = troubles + errors.said
+    assert not found, found
 
 
 def _number_of(connection: UpstreamConnection) -> int:
