@@ -813,3 +813,39 @@ def test_the_lane_takes_no_part_of_a_body_for_a_request(pieces: list[bytes], ans
         return got
 
     play(scene, taken=4)
+
+
+@pytest.mark.parametrize("lead", [b"\r\n", b"\r\n\r\n", b"\r\n" * 9])
+def test_blank_lines_before_a_request_are_no_part_of_what_is_known_of_it(lead: bytes) -> None:
+    """Else the same lines behind an empty head, where they are a request of their own, would be known."""
+
+    def scene(gate: HandGate) -> list[int]:
+        client = warm(gate)
+        line, _, fields = get("/open", who=None).partition(b"\r\n")
+        for _ in range(2):
+            gate.say(client, lead + line + b"\r\n" + fields)
+        gate.say(client, line + b"\r\n" + lead + fields)
+        got = statuses(client)
+        assert got[:2] == [200, 200]
+        assert got[2] == 400
+        return got
+
+    play(scene, taken=2)
+
+
+def test_a_head_has_its_limit_though_its_lines_are_known() -> None:
+    config = CONFIG + "limits: {header_bytes: 2KiB}\n"
+    lines = [f"X-{number}: {'v' * 300}" for number in range(6)]
+    room = 2_048 - sum(len(line) - 2 for line in lines) - len("Hosth")
+
+    def scene(gate: HandGate) -> list[int]:
+        client = warm(gate, get("/open", *lines, who=None))
+        got: list[int] = []
+        for size in (room - 1, room, room + 1):
+            for _ in range(2):
+                gate.say(client, get("/" + "a" * (size - 1), *lines, who=None))
+                got += statuses(client)
+        assert got == [200, 200, 200, 200, 431]  # which ends the connection
+        return got
+
+    play(scene, taken=6, config=config)
