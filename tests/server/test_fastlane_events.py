@@ -187,6 +187,21 @@ def test_an_optional_identity_ends_with_the_session() -> None:
     play(scene, taken=6)
 
 
+def test_an_optional_identity_comes_back_when_a_ban_ends() -> None:
+    def scene(gate: HandGate) -> list[bool]:
+        gate.change("ada", banned=True, ban_expires_ms=NOW_MS + 3_000)
+        client = warm(gate, get("/me"))
+        told: list[bool] = []
+        for ms in (-1, 0, -1, 1_000, -1_000, 1):
+            gate.app.connections[0].got.clear()
+            at(gate, client, get("/me"), NOW_MS + 3_000 + ms)
+            told.append(b"X-Auth-User-Id: ada" in gate.app.connections[0].got)
+        assert told == [False, True, False, True, False, True]
+        return told
+
+    play(scene, taken=6)
+
+
 @pytest.mark.parametrize("lines", [("Accept: text/html",), ("Accept: application/json",)])
 @pytest.mark.parametrize("who", [None, "unknown", "expired"])
 def test_the_loop_breaker_counts_by_the_second(lines: tuple[str, ...], who: str | None) -> None:
@@ -849,3 +864,53 @@ def test_a_head_has_its_limit_though_its_lines_are_known() -> None:
         return got
 
     play(scene, taken=6, config=config)
+
+
+def test_part_of_a_head_behind_a_body_that_was_held_is_no_beginning() -> None:
+    def scene(gate: HandGate) -> list[int]:
+        client = warm(gate)
+        gate.app.holds = True
+        gate.say(client, get())
+        gate.say(client, post(b"hello") + get()[:20])
+        gate.app.holds = False
+        gate.loop.do(gate.app.release)
+        for _ in range(2):
+            gate.say(client, get())
+        got = statuses(client)
+        assert got == [200, 200, 400]
+        return got
+
+    play(scene, taken=2)
+
+
+def test_a_connection_goes_on_however_many_requests_were_parsed_for_the_lane() -> None:
+    def scene(gate: HandGate) -> int:
+        client = warm(gate)
+        for number in range(40):
+            gate.say(client, get("/open", f"X-Unlike: {number}", who=None))
+        gate.say(client, get() * 3)
+        got = statuses(client)
+        assert got == [200] * 43
+        return len(got)
+
+    play(scene, taken=42)
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        pytest.param([post(b"hello")[:-5], b"hello" + get()[:20]], id="a-body-by-itself"),
+        pytest.param([post(b"hello") + get()[:20]], id="a-whole-request"),
+        pytest.param([CHUNKED, b"5\r\nhello\r\n0\r\n\r\n" + get()[:20]], id="chunks"),
+    ],
+)
+def test_part_of_a_head_behind_a_body_is_no_beginning(pieces: list[bytes]) -> None:
+    def scene(gate: HandGate) -> list[int]:
+        client = warm(gate)
+        for piece in (get(), *pieces, get(), get()):
+            gate.say(client, piece)
+        got = statuses(client)
+        assert got == [200, 200, 400]
+        return got
+
+    play(scene, taken=3)
