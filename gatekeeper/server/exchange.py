@@ -201,6 +201,11 @@ class UpstreamConnection(asyncio.Protocol):
             self.transport.resume_reading()
             self.touch(self.pool.address.idle_timeout_s)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the upstream does not take what is written: it says so once, by `upstream_is_full`."""
+        return self._writable is not None
+
     def touch(self, seconds: float) -> None:
         """Progress was made: the next is due within `seconds`."""
         self.deadline = self.pool.now() + seconds

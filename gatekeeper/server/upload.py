@@ -5,7 +5,7 @@ When the upstream's connection cannot take more, the client's socket is no longe
 
 import asyncio
 
-from gatekeeper.server.body import BodyTimeout, RequestBody
+from gatekeeper.server.body import BodyTimeout, BodyTooLarge, RequestBody
 from gatekeeper.server.exchange import UpstreamConnection
 from gatekeeper.server.sized import Piece, SizedBody
 
@@ -14,8 +14,8 @@ PROGRESS_BYTES = 1024
 
 
 class Upload:
-    """Passes a body on.  `done` ends when all of it was, or with BodyTimeout; also when the upstream is gone, whose
-    exchange tells why.  `stop` must follow, however it ended.
+    """Passes a body on.  `done` ends when all of it was, or with BodyTimeout or BodyTooLarge; also when the upstream is
+    gone, whose exchange tells why.  `stop` must follow, however it ended.
     """
 
     def __init__(self, body: RequestBody, sized: SizedBody, connection: UpstreamConnection) -> None:
@@ -31,8 +31,13 @@ class Upload:
     def start(self) -> None:
         self._timer = self._loop.call_later(self._body.idle_s, self._look)
         self._connection.upload = self
-        self._await_piece()
+        if self._connection.is_full:  # of the beginning: it has told nobody, and will not say so again
+            self._is_full = True
+        else:
+            self._await_piece()
         self._sized.push_to(self._on_piece)
+        if self._is_full:
+            self._sized.pause()
 
     def stop(self) -> None:
         """Pass on nothing more."""
@@ -67,7 +72,7 @@ class Upload:
         try:
             body.took(data)
             connection.push_body(data)
-        except BodyTimeout as fault:
+        except (BodyTimeout, BodyTooLarge) as fault:
             self.done.set_exception(fault)
             return
         except ConnectionError:
