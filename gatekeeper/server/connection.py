@@ -599,6 +599,7 @@ class ClientConnection(web.RequestHandler):
     def _write_nothing_more(self) -> None:
         """The last answer is written, and nothing that still comes is looked at."""
         self._discards = True
+        self._at_rest = False
         if self.transport is not None and self.transport.can_write_eof():
             self.transport.write_eof()
 
