@@ -453,6 +453,8 @@ class ClientConnection(web.RequestHandler):
             super().data_received(data[:end] if end < len(data) else data)
             sized = self._sized_body()
             if sized is not None:
+                if self._buffer_paused:  # for what was held back, which is the body's now
+                    self._resume_reading_for_buffer()
                 self._fill(sized, data[end:] if len(data) - end < _LONG_BYTES else memoryview(data)[end:])
                 return
             if end < len(data):
