@@ -236,3 +236,20 @@ async def test_a_body_that_was_read_does_not_read_on_what_waits_behind_it(bench:
     assert (body.is_eof(), transport.reading) == (True, False)
     body.read_nowait()
     assert not transport.reading
+
+
+async def test_behind_the_parsers_limit_of_requests_a_body_is_still_itself(bench: Bench) -> None:
+    """The parser keeps what it has not looked at: nothing that comes then begins a request."""
+    client, _ = bench.connect()
+    most = client._max_msg_queue_size
+    body = (GET % 9).ljust(40, b"!")
+    client.data_received(b"".join(GET % number for number in range(most)) + POST % (most, 40))
+    await settle()
+    client.data_received(body)  # what a transport delivers although it was told to pause
+    for _ in range(most):
+        bench.handler.go_on.set()
+        await settle()
+    assert bench.handler.targets == [f"/{number}" for number in range(most + 1)]
+    content = bench.handler.requests[-1].content
+    assert content.is_eof()
+    assert content.read_nowait() == body
