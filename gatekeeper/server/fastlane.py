@@ -178,10 +178,12 @@ class _Asked:
     What was decided is its own: until it is answered, an equal one may be decided otherwise.
     """
 
-    __slots__ = ("admission", "began", "body", "client", "known", "proxy", "request_id")
+    __slots__ = ("admission", "answered", "began", "body", "client", "known", "proxy", "request_id")
 
     def __init__(self, proxy: Proxy, client: ClientConnection, known: Known, body: bytes) -> None:
         self.admission: Admission | None = None
+        self.answered: tuple[int, int] | None = None
+        """Status and bytes of the answer, once all of it is written."""
         self.body = body
         self.proxy = proxy
         self.client = client
@@ -216,6 +218,7 @@ class _Asked:
     def end(self, status: int, sent_bytes: int, answered_at: float | None, *, kept: bool) -> None:
         """The answer is written.  The next request waits until the client has taken it."""
         client, known, began = self.client, self.known, self.began
+        self.answered = (status, sent_bytes)
         if client.writing_paused:
             client.hand_on(_Taking(self, status, sent_bytes, answered_at, kept=kept))
             return
@@ -237,7 +240,12 @@ class _Asked:
 
     def fail(self) -> None:
         """Its answering raised an unforeseen error, which is the current exception."""
-        exchanged = self.exchanged()
+        exchanged, relay = self.exchanged(), self.client.in_lane
+        if self.answered is not None:
+            exchanged.took(*self.answered, None)
+        elif isinstance(relay, _LaneRelay):  # what the upstream still says is for nobody
+            relay.detach()
+            relay.upstream.abandon(relay)
         self.client.in_lane = None
         kept = self.proxy.fail(self.request(), exchanged)
         exchanged.report(self.proxy.telemetry)
@@ -271,7 +279,10 @@ class _LaneRelay(Relay):
         if self.error is not None:
             asked.client.hand_on(_Waiting(asked, self.outbound, (self.upstream, self.error)))
         elif self.is_whole:
-            asked.end(self.status, self.sent_bytes, self.answered_at, kept=self.keep_alive)
+            try:
+                asked.end(self.status, self.sent_bytes, self.answered_at, kept=self.keep_alive)
+            except Exception:  # else the client would wait for ever, and the app's connection be lost
+                asked.fail()
         else:
             exchanged = self._exchanged()
             asked.client.in_lane = None

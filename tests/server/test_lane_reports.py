@@ -4,14 +4,16 @@ Each test makes the gate know its request first, so that the fast lane, where th
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
 from gatekeeper.core.model import Reason, RequestFacts, SessionRecord
+from tests.attacks.judge import parse_responses
 from tests.server.conftest import TOKEN
 from tests.server.gates import COOKIE, RunningGate, cookie_value, running_gate
 from tests.server.talks import Talks, talking_app
@@ -182,3 +184,46 @@ async def test_a_client_that_does_not_take_its_answer_and_leaves(database: Path)
         rig.client.reset()
         report = await rig.report()
         assert (report.reason, report.status) == (Reason.CLIENT_LEFT, 200)
+
+
+def fails_once(gate: RunningGate) -> None:
+    """Whoever counts requests fails with the next one."""
+    record, failures = gate.served.telemetry.record, iter([True])
+
+    def failing(*what: Any) -> None:
+        if next(failures, False):
+            raise RuntimeError("no more room")
+        record(*what)
+
+    gate.served.telemetry.record = failing  # type: ignore[method-assign]
+
+
+async def test_an_unforeseen_error_behind_an_answer_is_no_second_answer(
+    database: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    target = "/dashboard/anonymous"
+    async with talking_app() as app, running_gate(app.url, database) as gate:
+        client = await Wire.open(gate.port)
+        for _ in range(2):
+            client.send(head("GET", target, gate.host, close=False))
+            await client.until(b'"}')
+        fails_once(gate)
+        client.send(head("GET", target, gate.host, close=False))
+        with caplog.at_level(logging.CRITICAL, "gatekeeper"):
+            responses, rest = parse_responses(await client.rest(), "GET")
+        assert [response.status for response in responses] == [401]
+        assert rest == b""
+
+
+async def test_an_unforeseen_error_behind_the_apps_answer_ends_the_connection(
+    database: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with known(database) as rig:
+        fails_once(rig.gate)
+        await rig.asked()
+        with caplog.at_level(logging.CRITICAL, "gatekeeper"):
+            rig.side.send(OK)
+            responses, rest = parse_responses(await rig.client.rest(), "GET")
+        assert [response.status for response in responses] == [200]
+        assert rest == b""
+        assert rig.gate.gate.runtime.upstreams[""].busy == 0
