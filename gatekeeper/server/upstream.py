@@ -117,6 +117,8 @@ class UpstreamPool:
                     await self._wait_for_place()
                     idle = self.take_idle()
                     if idle is not None:
+                        if self._idle:
+                            self._wake_one()  # who came since left those to us
                         return idle
                 self._opening += 1
                 try:
@@ -228,12 +230,11 @@ class UpstreamPool:
                 self._wake_one()  # the place was given to one who has left: pass it on
             raise
         finally:
-            if place in self._waiting:
-                self._waiting.remove(place)
+            self._waiting.remove(place)
 
     def _wake_one(self) -> None:
-        while self._waiting:
-            place = self._waiting.popleft()
+        """Who is woken stays among the waiting until they have looked: nobody takes the place in between."""
+        for place in self._waiting:
             if not place.done():
                 place.set_result(None)
                 return

@@ -914,3 +914,54 @@ def test_part_of_a_head_behind_a_body_is_no_beginning(pieces: list[bytes]) -> No
         return got
 
     play(scene, taken=3)
+
+
+def test_a_client_that_sends_no_more_gets_its_answer_and_then_the_end() -> None:
+    def scene(gate: HandGate) -> list[int]:
+        client = warm(gate)
+        gate.app.holds = True
+        gate.say(client, get())
+        gate.say(client, None)
+        assert client.ends == []
+        gate.loop.do(gate.app.release)
+        assert client.ends == ["over"]
+        return statuses(client)
+
+    play(scene, taken=3)
+
+
+def test_who_waits_for_a_connection_is_not_overtaken_in_the_turn_that_frees_one() -> None:
+    def scene(gate: HandGate) -> bytes:
+        first, second, third = (warm(gate, get(f"/open/{number}", who=None)) for number in range(3))
+        gate.app.holds = True
+        gate.say(first, get("/open/0", who=None))
+        gate.say(second, get("/open/1", who=None))
+        gate.app.connections[0].got.clear()
+        gate.loop.do(gate.app.release, lambda: third.say(get("/open/2", who=None)))
+        gate.app.holds = False
+        gate.loop.do(gate.app.release)
+        got = bytes(gate.app.connections[0].got)
+        assert 0 <= got.find(b"GET /open/1 ") < got.find(b"GET /open/2 ")
+        return gate.fixed(got)
+
+    play(scene, taken=6, max_connections=1)
+
+
+def test_who_comes_in_the_turn_that_frees_more_than_are_waited_for_is_served_too() -> None:
+    def scene(gate: HandGate) -> list[list[int]]:
+        clients = [warm(gate, get(f"/open/{number}", who=None)) for number in range(4)]
+        gate.app.holds = True
+        for number in range(3):
+            gate.say(clients[number], get(f"/open/{number}", who=None))
+        gate.loop.do(
+            lambda: gate.loop.call_soon(gate.app.release),  # before the task of the one who comes
+            lambda: clients[3].say(get("/open/3", who=None)),
+        )
+        assert gate.app.requests == 3 * 4 + 4
+        gate.app.holds = False
+        gate.loop.do(gate.app.release)
+        got = [statuses(client) for client in clients]
+        assert got == [[200]] * 4
+        return got
+
+    play(scene, taken=8, max_connections=2)
