@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatekeeper.core.model import Reason, Require
-from gatekeeper.core.policy import email_domain, fault_of, is_fresh, roles_of, unmet_condition
+from gatekeeper.core.policy import email_domain, fault_of, is_fresh, next_change_ms, roles_of, unmet_condition
 from tests.core.records import NOW_MS, record, user
 
 
@@ -142,3 +142,54 @@ def test_roles_of(role: str | None, roles: set[str]) -> None:
 @given(st.text(max_size=30))
 def test_an_address_with_a_domain_has_exactly_one_at(email: str) -> None:
     assert email_domain(email) is None or email.count("@") == 1
+
+
+# --- how long all that holds ---------------------------------------------------------------------------------------
+
+HOUR_MS = 3_600_000
+_moments = st.integers(-2 * HOUR_MS, 2 * HOUR_MS).map(lambda offset: NOW_MS + offset)
+_near = st.integers(-3, 3).map(lambda offset: NOW_MS + offset)
+_ages = st.one_of(st.just(0.0), st.sampled_from([0.001, 0.0015, 0.1, 1 / 3, 1.0]), st.floats(0, 7_200))
+
+
+@given(
+    expires=_near | _moments,
+    created=_near | _moments,
+    banned=st.booleans(),
+    ban_expires=st.none() | _near | _moments,
+    fresh_age_s=_ages,
+    share=st.floats(0, 1),
+)
+def test_until_the_next_change_nothing_changes(
+    expires: int, created: int, banned: bool, ban_expires: int | None, fresh_age_s: float, share: float
+) -> None:
+    given_record = record(
+        {"expires_at_ms": expires, "created_at_ms": created}, banned=banned, ban_expires_ms=ban_expires
+    )
+
+    def judged(at_ms: int) -> tuple[Reason | None, bool]:
+        return fault_of(given_record, at_ms), is_fresh(given_record, fresh_age_s, at_ms)
+
+    change = next_change_ms(given_record, fresh_age_s, NOW_MS)
+    assert change > NOW_MS
+    for at_ms in (NOW_MS + 1, NOW_MS + int((change - 1 - NOW_MS) * share), change - 1):
+        if NOW_MS <= at_ms < change:
+            assert judged(at_ms) == judged(NOW_MS)
+
+
+@pytest.mark.parametrize(
+    ("session", "owner", "fresh_age_s", "change_ms"),
+    [
+        pytest.param({"expires_at_ms": NOW_MS}, {}, 0, 1, id="the-moment-after-it-expires"),
+        pytest.param({"created_at_ms": NOW_MS - 400}, {}, 1, 600, id="no-longer-fresh"),
+        pytest.param({"created_at_ms": NOW_MS}, {}, 0.0015, 2, id="part-of-a-millisecond"),
+        pytest.param({}, {"banned": True, "ban_expires_ms": NOW_MS + 9}, 0, 9, id="no-longer-banned"),
+        pytest.param({"expires_at_ms": NOW_MS + 4}, {"ban_expires_ms": NOW_MS + 9}, 0, 5, id="whatever-comes-first"),
+        pytest.param(
+            {"expires_at_ms": NOW_MS - 1}, {"ban_expires_ms": NOW_MS}, 0, 86_400_000, id="all-over-is-looked-at-daily"
+        ),
+    ],
+)
+def test_the_next_change(session: dict[str, Any], owner: dict[str, Any], fresh_age_s: float, change_ms: int) -> None:
+    old = {"created_at_ms": NOW_MS - HOUR_MS}
+    assert next_change_ms(record(old | session, **owner), fresh_age_s, NOW_MS) - NOW_MS == change_ms
