@@ -494,6 +494,21 @@ def test_method_overrides_go_where_a_rule_lists_methods(name: bytes) -> None:
     assert head.without_method_override().kept == [(b"A", b"1"), (b"X-HTTP-Methods", b"2")]
 
 
+def test_what_is_made_of_a_head_is_made_once_and_does_not_mix() -> None:
+    override = (b"X-HTTP-Method-Override", b"DELETE")
+    for lines_first in (True, False):
+        head = read((b"A", b"1"), override)
+        if lines_first:
+            assert head.kept_lines() == b"A: 1\r\nX-HTTP-Method-Override: DELETE\r\n"
+        without = head.without_method_override()
+        assert without.kept_lines() == b"A: 1\r\n"
+        assert head.kept_lines() == b"A: 1\r\nX-HTTP-Method-Override: DELETE\r\n"
+        assert head.kept_lines() is head.kept_lines()
+        assert head.without_method_override() is without
+        assert without.without_method_override().kept_lines() == b"A: 1\r\n"
+    assert read((b"A", b"2")).kept_lines() == b"A: 2\r\n"
+
+
 # --- the request for the upstream ----------------------------------------------------------------------------------
 
 

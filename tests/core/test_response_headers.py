@@ -353,3 +353,35 @@ def test_what_overrules_cache_control_passes_on_public_rules_alone(name: bytes) 
     assert head(protected=False) == start + b"Transfer-Encoding: chunked\r\n\r\n"
     assert name not in head(protected=True)
     assert name not in head(protected=False, cookies=(b"a=b",))
+
+
+# --- what is made once ---------------------------------------------------------------------------------------------
+
+
+@given(
+    asked=st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans(), st.booleans(), st.booleans()), max_size=20),
+    length=st.booleans(),
+)
+def test_a_head_that_was_made_before_is_the_one_that_would_be_made(
+    asked: list[tuple[bool, bool, bool, bool, bool]], length: bool
+) -> None:
+    fields = [(b"Cache-Control", b"public, max-age=9"), (b"X-Accel-Expires", b"9"), *([(CL, b"5")] if length else [])]
+    again = answer(*fields)
+    for http_1_0, keep_alive, protected, varies, sets_cookie in asked:
+        how = {"http_1_0": http_1_0, "keep_alive": keep_alive, "protected": protected, "varies": varies}
+        cookies = (b"a=b",) if sets_cookie else ()
+        assert respond(again, **how, cookies=cookies) == respond(answer(*fields), **how, cookies=cookies)
+
+
+def test_a_cookie_of_ours_is_given_to_one_client_alone() -> None:
+    head = answer((CL, b"0"))
+    for cookie in (b"a=1", b"b=2"):
+        assert respond(head, cookies=(cookie,))[1:2] == [b"Set-Cookie: " + cookie]
+    assert respond(head) == [b"Content-Length: 0"]
+    assert respond(head, cookies=(b"c=3",))[1:2] == [b"Set-Cookie: c=3"]
+    assert respond(head) == [b"Content-Length: 0"]
+
+
+def test_heads_share_nothing_that_was_made() -> None:
+    assert respond(answer((CL, b"1"))) == [b"Content-Length: 1"]
+    assert respond(answer((CL, b"2"))) == [b"Content-Length: 2"]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gatekeeper.core import responses as responses_module
 from gatekeeper.core.errors import UpstreamProtocolError
-from gatekeeper.core.response_headers import UpstreamHead
+from gatekeeper.core.response_headers import UpstreamHead, client_head
 from gatekeeper.core.responses import HEAD_LIMIT, ResponseHead, ResponseParser
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -771,3 +771,93 @@ def test_remembered_fields_are_bounded_and_read_alike() -> None:
         ]
     assert b"X:  a\t" in responses_module._known_fields
     assert long not in responses_module._known_fields
+
+
+# --- whole heads ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def known(monkeypatch: pytest.MonkeyPatch) -> dict[bytes, ResponseHead]:
+    """The heads that are remembered: none at first."""
+    heads: dict[bytes, ResponseHead] = {}
+    monkeypatch.setattr(responses_module, "_known_heads", heads)
+    return heads
+
+
+LENGTH = OK + b"Content-Length: 5\r\nX: y"
+
+
+def test_a_head_that_came_before_is_not_read_again(known: dict[bytes, ResponseHead]) -> None:
+    first, second = parse(LENGTH + b"\r\n\r\nhello"), parse(LENGTH + b"\r\n\r\nworld")
+    assert list(known) == [LENGTH]
+    assert head_of(first) is head_of(second) is known[LENGTH]
+    assert (first.body, second.body) == (b"hello", b"world")
+
+
+def test_what_differs_in_a_byte_is_another_head(known: dict[bytes, ResponseHead]) -> None:
+    parse(LENGTH + b"\r\n\r\nhello")
+    refused(LENGTH + b"\r\nContent-Length: 4\r\n\r\nhello")
+    refused(b" " + LENGTH + b"\r\n\r\nhello")
+    refused(LENGTH.replace(b"\r\n", b"\n") + b"\r\n\r\nhello")
+    assert parse(LENGTH[:-1] + b"z\r\n\r\nhello").head != known[LENGTH]
+
+
+@pytest.mark.parametrize("methods", [("GET", "HEAD"), ("HEAD", "GET")])
+def test_an_answer_to_head_is_read_by_itself(known: dict[bytes, ResponseHead], methods: tuple[str, str]) -> None:
+    outcomes = {method: parse(LENGTH + b"\r\n\r\n", method=method) for method in methods}
+    assert outcomes["HEAD"].is_clean
+    assert not outcomes["GET"].is_done
+    assert (head_of(outcomes["HEAD"]).fields.has_body, head_of(outcomes["GET"]).fields.has_body) == (False, True)
+
+
+def test_a_known_head_may_come_in_pieces_and_behind_interim_answers(known: dict[bytes, ResponseHead]) -> None:
+    raw = LENGTH + b"\r\n\r\nhello"
+    parse(raw)
+    for at in range(1, len(raw)):
+        outcome = parse(raw[:at], raw[at:])
+        assert (outcome.body, outcome.is_clean) == (b"hello", True)
+        assert head_of(outcome) is known[LENGTH]
+    outcome = parse(b"HTTP/1.1 103 Early Hints\r\n\r\n", raw)
+    assert (outcome.body, outcome.is_clean, list(known)) == (b"hello", True, [LENGTH])
+    assert not parse(raw + b"!").is_clean
+
+
+def test_no_interim_answer_and_no_tunnel_is_remembered(known: dict[bytes, ResponseHead]) -> None:
+    parse(b"HTTP/1.1 100 Continue\r\n\r\n" + b"HTTP/1.1 204 No\r\n\r\n")
+    parse(SWITCHING, accept=ACCEPT)
+    assert list(known) == [b"HTTP/1.1 204 No"]
+    with pytest.raises(UpstreamProtocolError):
+        parse(SWITCHING)
+
+
+def test_remembered_heads_are_bounded_in_number_and_length(
+    known: dict[bytes, ResponseHead], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(responses_module, "_MEMO_LIMIT", 3)
+    for number in range(10):
+        head = head_of(parse(OK + b"X: %d\r\nContent-Length: %d\r\n\r\n" % (number, number)))
+        assert (pairs(head), head.fields.framing) == ([(b"X", b"%d" % number)], number)
+        assert len(known) <= 3
+    known.clear()
+    parse(OK + b"X: " + b"x" * 1_100 + b"\r\nContent-Length: 0\r\n\r\n")
+    assert known == {}
+
+
+def test_what_clients_get_of_a_known_head_is_made_for_each_as_it_must_be(known: dict[bytes, ResponseHead]) -> None:
+    """One head for the whole process: a public rule's and a protected one's answers may be the same bytes."""
+    raw = OK + b"Cache-Control: public\r\nContent-Length: 0\r\n\r\n"
+
+    def made(*, protected: bool) -> bytes:
+        head = head_of(parse(raw))
+        return client_head(
+            head.status,
+            head.reason,
+            head.fields,
+            http_1_0=False,
+            keep_alive=True,
+            protected=protected,
+            varies=False,
+        )
+
+    for protected in (False, True, False, True):
+        assert (b"Cache-Control: private\r\n" in made(protected=protected)) is protected
