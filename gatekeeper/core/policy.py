@@ -23,10 +23,15 @@ def fault_of(record: SessionRecord, now_ms: int) -> Reason | None:
 
 def next_change_ms(record: SessionRecord, fresh_age_s: float, now_ms: int) -> int:
     """The first moment after now at which `fault_of` or `is_fresh` may say something else of the same record."""
-    changes = [record.session.expires_at_ms + 1, record.session.created_at_ms + math.ceil(fresh_age_s * 1000)]
-    if record.user.ban_expires_ms is not None:
-        changes.append(record.user.ban_expires_ms)
-    return min((change for change in changes if change > now_ms), default=now_ms + _FAR_MS)
+    session, ban_expires_ms = record.session, record.user.ban_expires_ms
+    next_ms = now_ms + _FAR_MS
+    if now_ms < session.expires_at_ms + 1 < next_ms:
+        next_ms = session.expires_at_ms + 1
+    if now_ms < (stale_ms := session.created_at_ms + math.ceil(fresh_age_s * 1000)) < next_ms:
+        next_ms = stale_ms
+    if ban_expires_ms is not None and now_ms < ban_expires_ms < next_ms:
+        next_ms = ban_expires_ms
+    return next_ms
 
 
 def is_fresh(record: SessionRecord, fresh_age_s: float, now_ms: int) -> bool:

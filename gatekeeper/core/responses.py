@@ -106,8 +106,11 @@ class ResponseParser:
             head = _known_heads.get(data[:end]) if end > 0 and self._method != "HEAD" else None
             if head is not None:
                 self.head = head
-                self._start_body(head)
                 data = data[end + 4 :]
+                if head.fields.framing == len(data) and head.fields.has_body:  # the usual case: nothing is missing
+                    self._state = _State.DONE
+                    return data
+                self._start_body(head)
             else:
                 data = self._take_head(data)
         state = self._state

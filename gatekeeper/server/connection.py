@@ -310,8 +310,13 @@ class ClientConnection(web.RequestHandler):
 
     def _receive_at_rest(self, data: bytes) -> None:
         """Let the lane have what arrived, or parse it first: what is one whole request then, the lane may have, too."""
-        lane = cast(Lane, self.server.lane)
-        if self._force_close or self._close or (not self.server.draining and lane.recognise(self, data)):
+        lane = self.server.lane
+        if (
+            lane is None
+            or self._force_close
+            or self._close
+            or (not self.server.draining and lane.recognise(self, data))
+        ):
             return
         self._at_rest = False
         waiter, self._waiter = self._waiter, None  # whether the task is to be woken is not clear yet

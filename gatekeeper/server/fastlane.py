@@ -6,13 +6,15 @@ one, on a connection that waits for one, if its session is in memory.  Everythin
 when the lane has begun: a request for which no connection to the app is idle, or whose connection turned out to be
 dead, or whose client does not take the answer.
 
-The lane recognises, it does not parse: a block of header lines that aiohttp's parser has read before is known by what
-it gave, byte for byte.  A whole head that came before is known by what followed from it, as long as the same session
-record stands behind it and time alone changes nothing.
+A whole head that came before, byte for byte, is known by what followed from it, as long as the same session record
+stands behind it and time alone changes nothing; a block of header lines by what it was read as.  What comes once is not
+remembered: that would cost more than it saves.  Of heads that are not known, the lane reads only what is plain: a usual
+request line, header lines that every parser reads alike, each name once.  Whatever else there may be in a head is for
+aiohttp's parser, and then for the lane all the same.
 """
 
 import re
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from aiohttp.http_parser import RawRequestMessage
 
@@ -38,7 +40,26 @@ MAX_KNOWN_BYTES = 4096
 
 _HEAD_END = b"\r\n\r\n"
 _MAX_LINE_BYTES = 2048
+_MAX_SEEN = 8192
+_MAX_PLAIN_FIELDS = 64
+_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[\t ]*([\t -~\x80-\xff]*)")
+_LENGTH = re.compile(rb"[0-9]{1,15}")
+_FOR_THE_PARSER = frozenset(
+    {
+        *(b"transfer-encoding", b"upgrade", b"expect", b"te", b"trailer", b"keep-alive", b"proxy-connection"),
+        *(b"http2-settings", b"content-encoding", b"sec-websocket-key1"),
+    }
+)
+"""Fields that mean something to a parser; Connection and Content-Length do, too, and are plain in their usual forms."""
+
+_PlainLine = tuple[tuple[bytes, bytes], bytes, int]
+"""A header line that every parser reads alike: name and value, the name in lower case, the bytes of both."""
+
 _LINE = re.compile(rb"(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) (/[!-~]*) HTTP/1\.1")
+
+
+_Meaning = TypeVar("_Meaning")
+_UNDECIDED = Admission(Deny(500, Reason.INTERNAL_ERROR), None)
 
 
 class Known:
@@ -84,6 +105,9 @@ class FastLane:
         self._gate = proxy.gate
         self._blocks: dict[bytes, ClientHead] = {}
         self._heads: dict[bytes, Known] = {}
+        self._lines: dict[bytes, _PlainLine] = {}
+        self._seen: set[int] = set()
+        """The hashes of what came once."""
 
     def recognise(self, client: ClientConnection, data: bytes) -> bool:
         """Answer what arrived, if it is one request whose header lines are known; returns whether it is taken."""
@@ -94,15 +118,40 @@ class FastLane:
         known = self._heads.get(raw)
         if known is None or known.peer != client.peer or known.runtime is not self._gate.runtime:
             end = raw.find(b"\r\n")
-            head = self._blocks.get(raw[end + 2 :])
-            line = None if head is None or end > _MAX_LINE_BYTES else _LINE.fullmatch(raw, 0, end)
+            line = None if end > _MAX_LINE_BYTES else _LINE.fullmatch(raw, 0, end)
+            head = None if line is None else self._head_of(raw[end + 2 :])
             if head is None or line is None:
                 return False
             known = self._prepare(client, line[1].decode(), line[2].decode(), head)
             if known is None:
                 return False
-            _remember(self._heads, raw, known)
+            self._remember(self._heads, raw, known)
         return len(body) == known.body_bytes and self.answer_known(client, known, body)
+
+    def _head_of(self, block: bytes) -> ClientHead | None:
+        """The head of these header lines, and the empty one, if all of them are plain; None for the parser to say."""
+        head = self._blocks.get(block)
+        if head is not None or len(block) > MAX_KNOWN_BYTES:
+            return head
+        known, fields, names, size = self._lines, list[tuple[bytes, bytes]](), set[bytes](), 0
+        for line in block[:-4].split(b"\r\n"):
+            plain = known.get(line)
+            if plain is None:
+                plain = _plain_line(line)
+                if plain is None:
+                    return None
+                self._remember(known, line, plain)
+            fields.append(plain[0])
+            names.add(plain[1])
+            size += plain[2]
+        if len(names) < len(fields) or len(fields) > _MAX_PLAIN_FIELDS:
+            return None
+        read = read_head(fields)
+        if isinstance(read, Reason):
+            return None
+        read.size = size
+        self._remember(self._blocks, block, read)
+        return read
 
     def take(self, client: ClientConnection, data: bytes, message: RawRequestMessage) -> bool:
         """Answer a request that was parsed, and came alone and whole; returns whether it is taken."""
@@ -114,10 +163,23 @@ class FastLane:
             return False
         head.size = fields_size(message.raw_headers)
         end = data.find(_HEAD_END) + len(_HEAD_END)
-        _remember(self._blocks, data[len(line) : end], head)
+        self._remember(self._blocks, data[len(line) : end], head)
         known = self._prepare(client, message.method, message.path, head)
         body = data[end:]
         return known is not None and len(body) == known.body_bytes and self.answer_known(client, known, body)
+
+    def _remember(self, memo: dict[bytes, _Meaning], raw: bytes, meaning: _Meaning) -> None:
+        """Remember this the second time that it comes."""
+        mark = hash(raw)
+        if mark in self._seen:
+            if len(raw) <= MAX_KNOWN_BYTES:
+                if len(memo) >= MAX_KNOWN:
+                    memo.clear()
+                memo[raw] = meaning
+        else:
+            if len(self._seen) >= _MAX_SEEN:
+                self._seen.clear()
+            self._seen.add(mark)
 
     def _prepare(self, client: ClientConnection, method: str, raw_target: str, head: ClientHead) -> Known | None:
         """All that is known of a request without its session; None for what is none of the lane's business."""
@@ -181,7 +243,7 @@ class _Asked:
     __slots__ = ("admission", "answered", "began", "body", "client", "known", "proxy", "request_id")
 
     def __init__(self, proxy: Proxy, client: ClientConnection, known: Known, body: bytes) -> None:
-        self.admission: Admission | None = None
+        self.admission = _UNDECIDED
         self.answered: tuple[int, int] | None = None
         """Status and bytes of the answer, once all of it is written."""
         self.body = body
@@ -223,7 +285,7 @@ class _Asked:
             client.hand_on(_Taking(self, status, sent_bytes, answered_at, kept=kept))
             return
         client.in_lane = None
-        decision = cast(Admission, self.admission).decision
+        decision = self.admission.decision
         self.proxy.telemetry.record(
             known.case.facts,
             known.case.route.name,
@@ -260,8 +322,7 @@ class _Asked:
         exchanged.began = self.began
         exchanged.facts = self.known.case.facts
         exchanged.request_id = self.request_id
-        if self.admission is not None:
-            exchanged.decided(self.admission)
+        exchanged.decided(self.admission)
         return exchanged
 
 
@@ -270,7 +331,7 @@ class _LaneRelay(Relay):
 
     def __init__(self, asked: _Asked, connection: UpstreamConnection, outbound: Outbound) -> None:
         self.asked = asked
-        decision = cast(Admission, asked.admission).decision
+        decision = asked.admission.decision
         record = decision.identity.record if isinstance(decision, Allow) else None
         super().__init__(asked.client, connection, outbound, asked.proxy.streams, record)
 
@@ -346,6 +407,21 @@ class _Taking:
         self._exchanged.report(self._proxy.telemetry)
 
 
+def _plain_line(line: bytes) -> _PlainLine | None:
+    match = _FIELD.fullmatch(line)
+    if match is None:
+        return None
+    name, value = match[1], match[2].rstrip(b" \t")
+    lowered = name.lower()
+    if lowered in _FOR_THE_PARSER:
+        return None
+    if lowered == b"connection" and value.lower() != b"keep-alive":
+        return None
+    if lowered == b"content-length" and _LENGTH.fullmatch(value) is None:
+        return None
+    return (name, value), lowered, len(name) + len(value)
+
+
 def _holds_until(admission: Admission, session: SessionRecord | Absent | None, fresh_age_s: float, now_ms: int) -> int:
     """Until when the same request gets the same plan, as far as time alone changes it; 0 for not even once more."""
     decision = admission.decision
@@ -360,12 +436,3 @@ def _holds_until(admission: Admission, session: SessionRecord | Absent | None, f
 
 
 _FAR_MS = 3_600_000
-
-_Memo = TypeVar("_Memo")
-
-
-def _remember(memo: dict[bytes, _Memo], raw: bytes, meaning: _Memo) -> None:
-    if len(raw) <= MAX_KNOWN_BYTES:
-        if len(memo) >= MAX_KNOWN:
-            memo.clear()
-        memo[raw] = meaning

@@ -72,8 +72,12 @@ class Relay:
     # from the upstream (an `Exchange`)
 
     def on_whole(self, head: ResponseHead, body: bytes) -> None:
-        begun = self._begin(head)
-        self._write((begun + self._coded(body) if body else begun) + (b"0\r\n\r\n" if self.is_chunked else b""))
+        data = self._begin(head)
+        if self.is_chunked:
+            data += self._coded(body) + b"0\r\n\r\n" if body else b"0\r\n\r\n"
+        elif body:
+            data += body
+        self._write(data)
         self._finish(whole=True)
 
     def on_head(self, head: ResponseHead) -> None:
@@ -169,7 +173,10 @@ class Relay:
             self.upstream.pause_reading()
 
     def _finish(self, *, whole: bool) -> None:
-        self.detach()
+        if self.client.pushing is self:
+            self.client.pushing = None
+        if self.is_stream:
+            self.streams.discard(self)
         if not self.is_over:
             self.is_over = True
             self.is_whole = whole

@@ -86,8 +86,9 @@ class UpstreamPool:
     def take_idle(self) -> UpstreamConnection | None:
         """An open connection that nobody uses, or None; never waits."""
         now = self.now()
-        while self._idle:
-            connection = self._idle.pop()
+        idle = self._idle
+        while idle:
+            connection = idle.pop()
             if connection.transport is None or connection.transport.is_closing():
                 continue
             if connection.idle_until <= now:

@@ -381,21 +381,18 @@ def test_no_memory_of_the_lane_grows_without_bound() -> None:
     gate = HandGate(lane=True)
     client = warm(gate, get("/open", who=None))
 
-    def ask() -> None:
-        for number in range(MAX_KNOWN * 2 + 10):
-            client.say(get(f"/open?{number}", f"X-Unlike: {number}", who=None))
-
     assert gate.lane is not None
     gate.replies = lambda head: OK
     for number in range(MAX_KNOWN + 100):
-        gate.loop.call_soon(client.say, get("/dashboard", f"X-Unlike: {number}", who=None))
-        gate.loop.turn()
+        for _ in range(2):  # what comes once is not remembered at all
+            gate.loop.call_soon(client.say, get("/dashboard", f"X-Unlike: {number}", who=None))
+            gate.loop.turn()
         gate.loop.call_soon(client.say, get("/dashboard", "X-Long: " + "v" * MAX_KNOWN_BYTES, who=None))
         gate.loop.turn()
     gate.loop.settle()
-    assert gate.lane.parsed > 2 * MAX_KNOWN
+    assert gate.lane.parsed > MAX_KNOWN
     sizes = [size for size in gate.lane.memory() if size]
-    assert len(sizes) >= 2
+    assert len(sizes) >= 3
     assert max(sizes) <= MAX_KNOWN
     assert gate.close() == []
 
