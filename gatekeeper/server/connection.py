@@ -451,6 +451,8 @@ class ClientConnection(web.RequestHandler):
         return held
 
     def _receive_head(self, data: bytes) -> None:
+        if data == b"\r\n" and self._is_between and not (self.head_bytes or self._messages):
+            return  # RFC 9112 §2.2: some clients send one behind a body
         end = data.find(_HEAD_END) + len(_HEAD_END)
         if end < len(_HEAD_END) or not self._is_between or self.head_bytes or self._messages:
             super().data_received(data)

@@ -253,3 +253,22 @@ async def test_behind_the_parsers_limit_of_requests_a_body_is_still_itself(bench
     content = bench.handler.requests[-1].content
     assert content.is_eof()
     assert content.read_nowait() == body
+
+
+@pytest.mark.parametrize("apart", [False, True])
+async def test_an_empty_line_behind_a_body_begins_no_request(bench: Bench, apart: bool) -> None:
+    """Some clients end a body with one; it is to be ignored (RFC 9112 §2.2)."""
+    client, transport = bench.connect()
+    client.data_received(POST % (1, 5) + b"hello" + (b"" if apart else b"\r\n"))
+    await settle()
+    bench.handler.requests[0].content.read_nowait()
+    bench.handler.go_on.set()
+    await settle()
+    if apart:
+        client.data_received(b"\r\n")
+    bench.pass_s(11)
+    await settle()
+    assert transport.written == b"[/1]"
+    client.data_received(GET % 2)
+    await settle()
+    assert bench.handler.targets == ["/1", "/2"]
