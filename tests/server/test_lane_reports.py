@@ -5,6 +5,7 @@ Each test makes the gate know its request first, so that the fast lane, where th
 
 import asyncio
 import logging
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -227,3 +228,89 @@ async def test_an_unforeseen_error_behind_the_apps_answer_ends_the_connection(
         assert [response.status for response in responses] == [200]
         assert rest == b""
         assert rig.gate.gate.runtime.upstreams[""].busy == 0
+
+
+async def test_a_gate_that_stops_tells_of_what_it_cut_off(database: Path) -> None:
+    async with known(database) as rig:
+        await rig.asked()
+        await rig.gate.served.stop(delay_s=0, limit_s=0)
+        assert len(rig.reports) == 1
+        assert (await rig.report()).reason is Reason.CLIENT_LEFT
+        assert await rig.side.rest() == b""
+
+
+async def test_while_the_gate_drains_an_answer_under_way_is_the_last(database: Path) -> None:
+    async with known(database) as rig:
+        await rig.asked()
+        stopping = asyncio.create_task(rig.gate.served.stop(delay_s=0, limit_s=30))
+        while not rig.gate.served.server.draining:  # noqa: ASYNC110 - until the loop has seen it
+            await asyncio.sleep(0)
+        rig.side.send(OK)
+        assert b"Connection: close\r\n" in await rig.client.until(b"\r\n\r\nok")
+        assert await rig.client.rest() == b""
+        assert (await rig.report()).reason is Reason.SESSION
+        await stopping
+
+
+async def test_an_unforeseen_error_behind_a_request_leaves_no_answer_for_the_next(
+    database: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with known(database) as rig:
+        (connection,) = rig.gate.gate.runtime.upstreams[""]._open
+        start = connection.start
+
+        def sends_and_fails(*what: Any, **how: Any) -> None:
+            start(*what, **how)
+            raise RuntimeError("behind it")
+
+        connection.start = sends_and_fails  # type: ignore[method-assign]
+        with caplog.at_level(logging.CRITICAL, "gatekeeper"):
+            await rig.asked()
+            rig.side.send(OK)
+            responses, rest = parse_responses(await rig.client.rest(), "GET")
+        assert ([response.status for response in responses], rest) == ([500], b"")
+        assert await rig.side.rest() == b""
+        report = await rig.report()
+        assert (report.reason, report.status) == (Reason.INTERNAL_ERROR, 500)
+
+
+async def not_taken(rig: Known) -> bytes:
+    """A whole answer to a client that has no room for it, as far as the gate can tell; its body."""
+    (client,) = rig.gate.served.server.clients()
+    assert client.transport is not None
+    client.transport.set_write_buffer_limits(high=0)
+    client.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    await rig.asked()
+    body = b"x" * 60_000
+    rig.client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    rig.side.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    while not client.writing_paused:  # noqa: ASYNC110 - until the loop has seen it
+        await asyncio.sleep(0)
+    while rig.gate.gate.runtime.upstreams[""].busy:  # noqa: ASYNC110 - the app has done its part
+        await asyncio.sleep(0)
+    assert rig.reports == []
+    return body
+
+
+async def test_an_answer_counts_once_it_is_taken(database: Path) -> None:
+    async with known(database) as rig:
+        body = await not_taken(rig)
+        rig.ask("/dashboard/next")
+        rig.client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        assert (await rig.client.until(body)).endswith(body)
+        assert (await rig.side.until(b"\r\n\r\n")).startswith(b"GET /dashboard/next ")
+        (report,) = rig.reports
+        assert (report.reason, report.status) == (Reason.SESSION, 200)
+        assert report.sent_bytes > len(body)
+        assert report.upstream_s is not None
+        assert 0 <= report.upstream_s <= report.seconds
+
+
+async def test_an_answer_that_is_never_taken(database: Path) -> None:
+    async with known(database) as rig:
+        await not_taken(rig)
+        rig.client.reset()
+        report = await rig.report()
+        assert (report.reason, report.status) == (Reason.CLIENT_LEFT, 200)
+        assert report.upstream_s is not None
+        assert 0 <= report.upstream_s <= report.seconds
