@@ -64,7 +64,7 @@ class ResponseParser:
     def __init__(self) -> None:
         self.head: ResponseHead | None = None
         self._state = _State.DONE
-        self._buffer = b""
+        self._buffer: bytes = b""
         self._left = 0
         self._method = ""
         self._accept: bytes | None = None
