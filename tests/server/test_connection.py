@@ -153,6 +153,7 @@ def test_pieces_of_the_request_handler() -> None:
     for name in (
         *("_messages", "_waiter", "_message_tail", "_task_handler", "_force_close", "_close", "_manager"),
         *("_keepalive_handle", "_keepalive_timeout", "_next_keepalive_close_time", "max_field_size", "_keepalive"),
+        *("_read_bufsize", "_max_msg_queue_size"),
     ):
         assert name in web.RequestHandler.__slots__, name
     for name in ("_loop", "_parser", "_buffer_paused", "_upgraded", "transport"):
@@ -168,6 +169,26 @@ def test_pieces_of_the_request_handler() -> None:
     for name in ("max_line_size", "max_headers", "max_field_size", "lingering_time", "keepalive_timeout"):
         assert name in inspect.signature(web.RequestHandler.__init__).parameters
     assert "exc" in inspect.signature(web_protocol._ErrInfo).parameters
+
+
+async def test_pieces_of_the_request_parser() -> None:
+    """What a new one is made with, for a connection whose body goes past the old one."""
+    loop = asyncio.get_running_loop()
+    parser = http_parser.HttpRequestParser(
+        BaseProtocol(loop),
+        loop,
+        2**16,
+        max_line_size=100,
+        max_field_size=100,
+        max_headers=10,
+        payload_exception=web.RequestPayloadError,
+        auto_decompress=False,
+        max_msg_queue_size=4,
+    )
+    messages, upgraded, tail = parser.feed_data(b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert [(message.method, message.path) for message, _ in messages] == [("GET", "/x")]
+    assert (upgraded, tail) == (False, b"")
+    parser.message_consumed()
 
 
 def test_pieces_of_the_server() -> None:
