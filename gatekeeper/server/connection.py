@@ -132,6 +132,10 @@ class InLane(Protocol):
 
     def client_left(self) -> None: ...
 
+
+class HandedOn(InLane, Protocol):
+    """A request that the lane has begun, and the task finishes."""
+
     async def go_on(self) -> bool:
         """What a `Handler` does, for a request that was handed on."""
         ...
@@ -302,7 +306,7 @@ class ClientConnection(web.RequestHandler):
             self._body = None
             self._at_rest = True
 
-    def hand_on(self, request: InLane) -> None:
+    def hand_on(self, request: HandedOn) -> None:
         """Let the task go on with a request that was begun in the lane."""
         self.in_lane = request
         self._messages.append((cast(Any, request), EMPTY_PAYLOAD))
@@ -384,7 +388,7 @@ class ClientConnection(web.RequestHandler):
                 message, body = messages.popleft()
                 self._body = body
                 if self.in_lane is not None:
-                    handed_on, self.in_lane = self.in_lane, None
+                    handed_on, self.in_lane = cast(HandedOn, self.in_lane), None
                     kept = await handed_on.go_on()
                 else:
                     self._consumed_one()

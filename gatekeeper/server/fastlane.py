@@ -14,7 +14,6 @@ aiohttp's parser, and then for the lane all the same.
 """
 
 import re
-from typing import TypeVar
 
 from aiohttp.http_parser import RawRequestMessage
 
@@ -27,6 +26,7 @@ from gatekeeper.server.connection import ClientConnection, ClientRequest
 from gatekeeper.server.exchange import UpstreamConnection
 from gatekeeper.server.facts import Parsed, fields_size, read_target, with_facts
 from gatekeeper.server.gate import Admission, Case, Runtime
+from gatekeeper.server.heads import HEAD_END, MAX_KNOWN_BYTES, Memo, PlainHeads
 from gatekeeper.server.outbound import Outbound, plan_for
 from gatekeeper.server.portal import owns
 from gatekeeper.server.proxy import Failure, Proxy
@@ -34,31 +34,10 @@ from gatekeeper.server.record import Exchanged
 from gatekeeper.server.relay import Relay
 from gatekeeper.stores.cache import Absent
 
-MAX_KNOWN = 1024
-MAX_KNOWN_BYTES = 4096
-"""How many blocks of header lines, and how many whole heads, are remembered, and how long they may be."""
-
-_HEAD_END = b"\r\n\r\n"
 _MAX_LINE_BYTES = 2048
-_MAX_SEEN = 8192
-_MAX_PLAIN_FIELDS = 64
-_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[\t ]*([\t -~\x80-\xff]*)")
-_LENGTH = re.compile(rb"[0-9]{1,15}")
-_FOR_THE_PARSER = frozenset(
-    {
-        *(b"transfer-encoding", b"upgrade", b"expect", b"te", b"trailer", b"keep-alive", b"proxy-connection"),
-        *(b"http2-settings", b"content-encoding", b"sec-websocket-key1"),
-    }
-)
-"""Fields that mean something to a parser; Connection and Content-Length do, too, and are plain in their usual forms."""
-
-_PlainLine = tuple[tuple[bytes, bytes], bytes, int]
-"""A header line that every parser reads alike: name and value, the name in lower case, the bytes of both."""
-
 _LINE = re.compile(rb"(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) (/[!-~]*) HTTP/1\.1")
 
 
-_Meaning = TypeVar("_Meaning")
 _UNDECIDED = Admission(Deny(500, Reason.INTERNAL_ERROR), None)
 
 
@@ -103,55 +82,27 @@ class FastLane:
     def __init__(self, proxy: Proxy) -> None:
         self.proxy = proxy
         self._gate = proxy.gate
-        self._blocks: dict[bytes, ClientHead] = {}
-        self._heads: dict[bytes, Known] = {}
-        self._lines: dict[bytes, _PlainLine] = {}
-        self._seen: set[int] = set()
-        """The hashes of what came once."""
+        self._heads: Memo[Known] = Memo()
+        self._plain = PlainHeads()
 
     def recognise(self, client: ClientConnection, data: bytes) -> bool:
         """Answer what arrived, if it is one request whose header lines are known; returns whether it is taken."""
         raw, body = data, b""
-        if not data.endswith(_HEAD_END) or len(data) > MAX_KNOWN_BYTES:
-            end = data.find(_HEAD_END) + len(_HEAD_END)
+        if not data.endswith(HEAD_END) or len(data) > MAX_KNOWN_BYTES:
+            end = data.find(HEAD_END) + len(HEAD_END)
             raw, body = data[:end], data[end:]
         known = self._heads.get(raw)
         if known is None or known.peer != client.peer or known.runtime is not self._gate.runtime:
             end = raw.find(b"\r\n")
             line = None if end > _MAX_LINE_BYTES else _LINE.fullmatch(raw, 0, end)
-            head = None if line is None else self._head_of(raw[end + 2 :])
+            head = None if line is None else self._plain.read(raw[end + 2 :])
             if head is None or line is None:
                 return False
             known = self._prepare(client, line[1].decode(), line[2].decode(), head)
             if known is None:
                 return False
-            self._remember(self._heads, raw, known)
+            self._heads.note(raw, known)
         return len(body) == known.body_bytes and self.answer_known(client, known, body)
-
-    def _head_of(self, block: bytes) -> ClientHead | None:
-        """The head of these header lines, and the empty one, if all of them are plain; None for the parser to say."""
-        head = self._blocks.get(block)
-        if head is not None or len(block) > MAX_KNOWN_BYTES:
-            return head
-        known, fields, names, size = self._lines, list[tuple[bytes, bytes]](), set[bytes](), 0
-        for line in block[:-4].split(b"\r\n"):
-            plain = known.get(line)
-            if plain is None:
-                plain = _plain_line(line)
-                if plain is None:
-                    return None
-                self._remember(known, line, plain)
-            fields.append(plain[0])
-            names.add(plain[1])
-            size += plain[2]
-        if len(names) < len(fields) or len(fields) > _MAX_PLAIN_FIELDS:
-            return None
-        read = read_head(fields)
-        if isinstance(read, Reason):
-            return None
-        read.size = size
-        self._remember(self._blocks, block, read)
-        return read
 
     def take(self, client: ClientConnection, data: bytes, message: RawRequestMessage) -> bool:
         """Answer a request that was parsed, and came alone and whole; returns whether it is taken."""
@@ -162,24 +113,11 @@ class FastLane:
         if isinstance(head, Reason) or head.framing == "chunked" or head.wants_websocket or head.expects_continue:
             return False
         head.size = fields_size(message.raw_headers)
-        end = data.find(_HEAD_END) + len(_HEAD_END)
-        self._remember(self._blocks, data[len(line) : end], head)
+        end = data.find(HEAD_END) + len(HEAD_END)
+        self._plain.blocks.note(data[len(line) : end], head)
         known = self._prepare(client, message.method, message.path, head)
         body = data[end:]
         return known is not None and len(body) == known.body_bytes and self.answer_known(client, known, body)
-
-    def _remember(self, memo: dict[bytes, _Meaning], raw: bytes, meaning: _Meaning) -> None:
-        """Remember this the second time that it comes."""
-        mark = hash(raw)
-        if mark in self._seen:
-            if len(raw) <= MAX_KNOWN_BYTES:
-                if len(memo) >= MAX_KNOWN:
-                    memo.clear()
-                memo[raw] = meaning
-        else:
-            if len(self._seen) >= _MAX_SEEN:
-                self._seen.clear()
-            self._seen.add(mark)
 
     def _prepare(self, client: ClientConnection, method: str, raw_target: str, head: ClientHead) -> Known | None:
         """All that is known of a request without its session; None for what is none of the lane's business."""
@@ -351,9 +289,6 @@ class _LaneRelay(Relay):
             exchanged.report(asked.proxy.telemetry)
             asked.client.end_in_lane(kept=False)
 
-    async def go_on(self) -> bool:
-        raise NotImplementedError  # it is never handed on itself
-
     def client_left(self) -> None:
         self.detach()
         exchanged = self._exchanged()
@@ -405,21 +340,6 @@ class _Taking:
     def client_left(self) -> None:
         self._exchanged.reason = Reason.CLIENT_LEFT
         self._exchanged.report(self._proxy.telemetry)
-
-
-def _plain_line(line: bytes) -> _PlainLine | None:
-    match = _FIELD.fullmatch(line)
-    if match is None:
-        return None
-    name, value = match[1], match[2].rstrip(b" \t")
-    lowered = name.lower()
-    if lowered in _FOR_THE_PARSER:
-        return None
-    if lowered == b"connection" and value.lower() != b"keep-alive":
-        return None
-    if lowered == b"content-length" and _LENGTH.fullmatch(value) is None:
-        return None
-    return (name, value), lowered, len(name) + len(value)
 
 
 def _holds_until(admission: Admission, session: SessionRecord | Absent | None, fresh_age_s: float, now_ms: int) -> int:

@@ -4,6 +4,8 @@ The response is written to the client as it arrives.  When the client's connecti
 upstream stops until it can, so that memory does not depend on how much is sent or how slowly it is read.
 """
 
+from abc import ABC, abstractmethod
+
 from gatekeeper.core.errors import ClientStalled, UpstreamError
 from gatekeeper.core.model import Reason, SessionRecord
 from gatekeeper.core.response_headers import client_head
@@ -14,7 +16,7 @@ from gatekeeper.server.outbound import Outbound
 from gatekeeper.server.streams import Streams
 
 
-class Relay:
+class Relay(ABC):
     """Receives an upstream's response and writes it to the client: what came together goes out together, in one write.
 
     `on_over` is called once, when there is nothing more to come: then `is_whole` says whether the client got a whole
@@ -57,8 +59,9 @@ class Relay:
         self._pending: list[bytes] = []
         client.pushing = self
 
+    @abstractmethod
     def on_over(self) -> None:
-        raise NotImplementedError
+        """Nothing more is to come."""
 
     @property
     def has_begun(self) -> bool:

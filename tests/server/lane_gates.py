@@ -140,7 +140,8 @@ class CountingLane:
 
     def memory(self) -> list[int]:
         """How much is in each of its memories."""
-        return [len(memory) for memory in vars(self._lane).values() if isinstance(memory, dict)]
+        memories = (*vars(self._lane).values(), *vars(self._lane._plain).values())
+        return [len(memory) for memory in memories if isinstance(memory, dict)]
 
     def recognise(self, client: ClientConnection, data: bytes) -> bool:
         taken = self._lane.recognise(client, data)

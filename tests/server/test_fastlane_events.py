@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from gatekeeper.server.fastlane import MAX_KNOWN, MAX_KNOWN_BYTES
+from gatekeeper.server.heads import MAX_KNOWN, MAX_KNOWN_BYTES
 from tests.server.by_hand import HandClient, Reply
 from tests.server.lane_gates import (
     CACHE_S,

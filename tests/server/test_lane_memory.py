@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gatekeeper.server import fastlane
+from gatekeeper.server import fastlane, heads
 from gatekeeper.server.gate import Runtime
 from tests.attacks.judge import Response, parse_responses
 from tests.better_auth_db import add_session
@@ -173,8 +173,8 @@ async def test_another_configuration_is_asked_anew(database: Path, upstream: Rec
 async def test_what_is_remembered_is_bounded(
     database: Path, upstream: RecordingUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fastlane, "MAX_KNOWN", 8)
-    monkeypatch.setattr(fastlane, "MAX_KNOWN_BYTES", 400)
+    monkeypatch.setattr(heads, "MAX_KNOWN", 8)
+    monkeypatch.setattr(heads, "MAX_KNOWN_BYTES", 400)
     async with running_gate(upstream.url, database) as gate:
         caller = Caller(gate, await Wire.open(gate.port))
         for number in range(30):
@@ -184,7 +184,7 @@ async def test_what_is_remembered_is_bounded(
         lane = gate.served.server.lane
         if lane is not None:
             assert isinstance(lane, fastlane.FastLane)
-            for memo in (lane._heads, lane._blocks):
+            for memo in (lane._heads, lane._plain.blocks, lane._plain.lines):
                 assert 0 < len(memo) <= 8
                 assert max(map(len, memo)) <= 400
         caller.wire.close()
