@@ -39,9 +39,25 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def open_files(pid: int) -> int:
-    """How many file descriptors a process has open."""
-    return len(os.listdir(f"/proc/{pid}/fd"))
+def open_files(pid: int, *, without_port: int | None = None) -> int:
+    """How many file descriptors a process has open; on request without those of connections to this TCP port."""
+    links = [link for name in os.listdir(f"/proc/{pid}/fd") if (link := _link_of(f"/proc/{pid}/fd/{name}"))]
+    if without_port is None:
+        return len(links)
+    connected: set[str] = set()
+    with open(f"/proc/{pid}/net/tcp") as table:
+        for line in list(table)[1:]:
+            fields = line.split()
+            if int(fields[2].rpartition(":")[2], 16) == without_port:
+                connected.add(f"socket:[{fields[9]}]")
+    return sum(link not in connected for link in links)
+
+
+def _link_of(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except FileNotFoundError:
+        return ""
 
 
 class Memory:
