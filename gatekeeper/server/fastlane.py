@@ -223,12 +223,12 @@ class _Asked:
             client.hand_on(_Taking(self, status, sent_bytes, answered_at, kept=kept))
             return
         client.in_lane = None
-        decision = self.admission.decision
+        admission = self.admission
         self.proxy.telemetry.record(
             known.case.facts,
             known.case.route.name,
-            decision.reason,
-            decision.identity.record if isinstance(decision, Allow) else None,
+            admission.decision.reason,
+            admission.record,
             status,
             self.request_id,
             client.server.now() - began,
@@ -269,9 +269,7 @@ class _LaneRelay(Relay):
 
     def __init__(self, asked: _Asked, connection: UpstreamConnection, outbound: Outbound) -> None:
         self.asked = asked
-        decision = asked.admission.decision
-        record = decision.identity.record if isinstance(decision, Allow) else None
-        super().__init__(asked.client, connection, outbound, asked.proxy.streams, record)
+        super().__init__(asked.client, connection, outbound, asked.proxy.streams, asked.admission.record)
 
     def on_over(self) -> None:
         asked = self.asked
@@ -303,13 +301,24 @@ class _LaneRelay(Relay):
         return exchanged
 
 
-class _Waiting:
-    """A request that waits for a connection to the app; `failed` is the one that was tried, and how that ended."""
+class _HandedOn:
+    """A request that the lane has begun, on its way to the task."""
 
-    def __init__(self, asked: _Asked, outbound: Outbound, failed: Failure) -> None:
+    def __init__(self, asked: _Asked) -> None:
         self._proxy = asked.proxy
         self._request = asked.request()
         self._exchanged = asked.exchanged()
+
+    def client_left(self) -> None:
+        self._exchanged.reason = Reason.CLIENT_LEFT
+        self._exchanged.report(self._proxy.telemetry)
+
+
+class _Waiting(_HandedOn):
+    """A request that waits for a connection to the app; `failed` is the one that was tried, and how that ended."""
+
+    def __init__(self, asked: _Asked, outbound: Outbound, failed: Failure) -> None:
+        super().__init__(asked)
         self._outbound = outbound
         self._body = asked.body
         self._failed = failed
@@ -317,18 +326,12 @@ class _Waiting:
     async def go_on(self) -> bool:
         return await self._proxy.go_on(self._request, self._exchanged, self._outbound, self._body, self._failed)
 
-    def client_left(self) -> None:
-        self._exchanged.reason = Reason.CLIENT_LEFT
-        self._exchanged.report(self._proxy.telemetry)
 
-
-class _Taking:
+class _Taking(_HandedOn):
     """An answer that its client has not taken yet: the next request waits for that."""
 
     def __init__(self, asked: _Asked, status: int, sent_bytes: int, answered_at: float | None, *, kept: bool) -> None:
-        self._proxy = asked.proxy
-        self._request = asked.request()
-        self._exchanged = asked.exchanged()
+        super().__init__(asked)
         self._exchanged.took(status, sent_bytes, None)
         if answered_at is not None:
             self._exchanged.upstream_s = answered_at - asked.began
@@ -336,10 +339,6 @@ class _Taking:
 
     async def go_on(self) -> bool:
         return await self._proxy.settle(self._request, self._exchanged, kept=self._kept)
-
-    def client_left(self) -> None:
-        self._exchanged.reason = Reason.CLIENT_LEFT
-        self._exchanged.report(self._proxy.telemetry)
 
 
 def _holds_until(admission: Admission, session: SessionRecord | Absent | None, fresh_age_s: float, now_ms: int) -> int:

@@ -14,7 +14,17 @@ from gatekeeper.config.snapshot import Snapshot
 from gatekeeper.core.cookies import VerifiedToken, find_cookie, verify_token
 from gatekeeper.core.decide import decide, needs_session
 from gatekeeper.core.errors import StoreError
-from gatekeeper.core.model import Access, Decision, Deny, Reason, RequestFacts, Route, SessionRecord, SessionToken
+from gatekeeper.core.model import (
+    Access,
+    Allow,
+    Decision,
+    Deny,
+    Reason,
+    RequestFacts,
+    Route,
+    SessionRecord,
+    SessionToken,
+)
 from gatekeeper.core.policy import fault_of
 from gatekeeper.core.routing import match_route
 from gatekeeper.server.pages import PageSettings
@@ -56,6 +66,11 @@ class Admission(msgspec.Struct, frozen=True):
 
     decision: Decision
     route: Route | None
+
+    @property
+    def record(self) -> SessionRecord | None:
+        """For whom it lets a request through, if it does."""
+        return self.decision.identity.record if isinstance(self.decision, Allow) else None
 
 
 class Case(msgspec.Struct, frozen=True):

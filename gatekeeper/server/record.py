@@ -1,6 +1,6 @@
 """What became of a request: filled in while it is served, reported when it is over."""
 
-from gatekeeper.core.model import Allow, Reason, RequestFacts, SessionRecord
+from gatekeeper.core.model import Reason, RequestFacts, SessionRecord
 from gatekeeper.server.connection import ClientConnection
 from gatekeeper.server.gate import Admission
 from gatekeeper.server.relay import Relay
@@ -44,12 +44,10 @@ class Exchanged:
 
     def decided(self, admission: Admission) -> None:
         """What was decided, by which rules, and for whom, where somebody was let through."""
-        decision = admission.decision
-        self.reason = decision.reason
+        self.reason = admission.decision.reason
         if admission.route is not None:
             self.route_name = admission.route.name
-        if isinstance(decision, Allow):
-            self.record = decision.identity.record
+        self.record = admission.record
 
     def upstream_began(self, at: float | None = None) -> None:
         """The request was sent to the upstream now, or at this time."""
