@@ -6,24 +6,27 @@ database gives an error: the next read opens it anew, and so finds a migrated ta
 Optional columns that are added while the engine is open are read from the next opening on.
 
 SQLite: the file is opened read-only and never made.  A file that was replaced is noticed before the next read: a
-connection to a deleted file would answer for ever from what it once held.
+connection to a deleted file would answer for ever from what it once held.  A read is one step in a thread that keeps
+its connection (decision 12).
 
 Foreign errors become StoreUnavailable here.  Its message names the database and the cause, and no value.
 """
 
 import asyncio
 import os
+import sqlite3
 import stat
-from collections.abc import Coroutine
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 from urllib.parse import quote
 
 import msgspec
-from sqlalchemy import URL, Connection, Row, inspect
+from sqlalchemy import URL, Connection, Engine, PoolProxiedConnection, create_engine, inspect
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool
+from sqlalchemy.pool import NullPool
 
 from gatekeeper.core.errors import StoreUnavailable
 from gatekeeper.core.model import SessionRecord, SessionToken
@@ -33,6 +36,7 @@ from gatekeeper.stores.tables import Mapped, Plan, plan_read
 TIMEOUT_S = 2.0
 """How long a read may take before the store counts as unavailable."""
 
+_T = TypeVar("_T")
 _FileId = tuple[int, int]
 
 
@@ -47,8 +51,8 @@ class Database(msgspec.Struct, frozen=True):
 
 def sqlite_database(path: Path, timeout_s: float = TIMEOUT_S) -> Database:
     """The SQLite file at this path, opened read-only.  Waits for a writer's lock for half of the time-out."""
-    url = URL.create("sqlite+aiosqlite", database=f"file:{quote(str(path))}", query={"mode": "ro", "uri": "true"})
-    return Database(url, str(path), {"timeout": timeout_s / 2}, path)
+    url = URL.create("sqlite", database=f"file:{quote(str(path))}", query={"mode": "ro", "uri": "true"})
+    return Database(url, str(path), {"timeout": timeout_s / 2, "check_same_thread": False}, path)
 
 
 class SqlStore:
@@ -97,15 +101,14 @@ class SqlStore:
         try:
             async with asyncio.timeout(self._timeout_s):
                 opened = await self._open()
-                rows = await opened.fetch(token)
+                return await opened.read(token)
         except TimeoutError as exc:
             raise StoreUnavailable(f"{self._database.label}: no answer within {self._timeout_s:g} s") from exc
-        except SQLAlchemyError as exc:
+        except (SQLAlchemyError, sqlite3.Error) as exc:
             if _is_undecodable(exc):
                 return []
             self._retire(opened)
             raise StoreUnavailable(f"{self._database.label}: {_cause_of(exc)}") from exc
-        return [opened.plan.split(row) for row in rows]
 
     async def _open(self) -> "_Opened":
         """What is open on the database as it is now."""
@@ -132,23 +135,20 @@ class SqlStore:
         return status.st_dev, status.st_ino
 
     async def _connect(self, file_id: _FileId | None) -> "_Opened":
-        engine = create_async_engine(
+        engine = create_engine(
             self._database.url,
             connect_args=self._database.connect_args,
-            poolclass=AsyncAdaptedQueuePool,
-            pool_size=self._pool,
-            max_overflow=0,
-            pool_timeout=self._timeout_s,
+            poolclass=NullPool,
             isolation_level="AUTOCOMMIT",
             hide_parameters=True,  # a token is a parameter
         )
+        opened = _Opened(engine, self._pool, file_id)
         try:
-            async with engine.connect() as connection:
-                plan = await connection.run_sync(self._plan)
+            await opened.open(self._plan)
         except BaseException:
-            self._spawn(engine.dispose())
+            self._spawn(opened.close())
             raise
-        return _Opened(engine, plan, file_id)
+        return opened
 
     def _plan(self, connection: Connection) -> Plan:
         try:
@@ -172,32 +172,54 @@ class SqlStore:
 
 
 class _Opened:
-    """An engine with the plan that fits its tables, and how many are reading from it."""
+    """Threads that read from the database, each on a connection of its own, with the plan that fits the tables."""
 
-    def __init__(self, engine: AsyncEngine, plan: Plan, file_id: _FileId | None) -> None:
-        self.plan = plan
+    plan: Plan
+    _statement: str
+
+    def __init__(self, engine: Engine, threads: int, file_id: _FileId | None) -> None:
         self.file_id = file_id
         self.retired = False
         self._engine = engine
-        self._readers = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="gatekeeper-store")
+        self._own = threading.local()
+        self._connections: list[PoolProxiedConnection] = []
 
-    async def fetch(self, token: str) -> list[Row[Any]]:
-        self._readers += 1
-        self._idle.clear()
-        try:
-            async with self._engine.connect() as connection:
-                return list(await connection.execute(self.plan.statement, {"token": token}))
-        finally:
-            self._readers -= 1
-            if not self._readers:
-                self._idle.set()
+    async def open(self, make_plan: Callable[[Connection], Plan]) -> None:
+        """Look at the tables.  To be awaited once, before the first read."""
+
+        def look() -> Plan:
+            with self._engine.connect() as connection:
+                return make_plan(connection)
+
+        self.plan = await self._in_thread(look)
+        self._statement = str(self.plan.statement.compile(dialect=self._engine.dialect))
+
+    async def read(self, token: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        """The fields of each session with this token, and of its user."""
+        return await self._in_thread(self._read, token)
 
     async def close(self) -> None:
-        """Close the connections when the reads have ended: a pool forgets those that are out when it is disposed."""
-        await self._idle.wait()
-        await self._engine.dispose()
+        """Close the connections when the reads under way have ended."""
+        await asyncio.to_thread(self._threads.shutdown)
+        for connection in self._connections:
+            connection.close()
+
+    def _in_thread(self, call: Callable[..., _T], *args: object) -> "asyncio.Future[_T]":
+        return asyncio.get_running_loop().run_in_executor(self._threads, call, *args)
+
+    def _read(self, token: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        rows = self._connection().execute(self._statement, (token,)).fetchall()
+        return [self.plan.split(row) for row in rows]
+
+    def _connection(self) -> sqlite3.Connection:
+        """The connection of the thread that asks."""
+        found: sqlite3.Connection | None = getattr(self._own, "connection", None)
+        if found is None:
+            connection = self._engine.raw_connection()
+            self._connections.append(connection)
+            found = self._own.connection = cast(sqlite3.Connection, connection.driver_connection)
+        return found
 
 
 def _is_text(token: str) -> bool:
@@ -209,13 +231,15 @@ def _is_text(token: str) -> bool:
     return True
 
 
-def _cause_of(exc: SQLAlchemyError) -> str:
-    return str(exc.orig) if isinstance(exc, DBAPIError) else type(exc).__name__
+def _cause_of(exc: SQLAlchemyError | sqlite3.Error) -> str:
+    if isinstance(exc, DBAPIError):
+        return str(exc.orig)
+    return str(exc) if isinstance(exc, sqlite3.Error) else type(exc).__name__
 
 
-def _is_undecodable(exc: SQLAlchemyError) -> bool:
+def _is_undecodable(exc: SQLAlchemyError | sqlite3.Error) -> bool:
     """Whether a text in the row is not UTF-8: a row that cannot be read, not a database that cannot.
 
     sqlite3 says so in a message that quotes the value.
     """
-    return isinstance(exc, DBAPIError) and str(exc.orig).startswith("Could not decode to UTF-8")
+    return _cause_of(exc).startswith("Could not decode to UTF-8")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnClause, Executable, Inspector, Row, String, bindparam, column, select, table
+from sqlalchemy import ColumnClause, Inspector, SelectBase, String, bindparam, column, select, table
 from sqlalchemy.exc import NoSuchTableError
 from sqlalchemy.sql.expression import quoted_name
 
@@ -44,11 +44,11 @@ class Mapped(msgspec.Struct, frozen=True):
 class Plan(msgspec.Struct, frozen=True):
     """A statement with the parameter `token`, and the fields that its columns hold, in order."""
 
-    statement: Executable
+    statement: SelectBase
     session_fields: tuple[str, ...]
     user_fields: tuple[str, ...]
 
-    def split(self, row: Row[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    def split(self, row: Sequence[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """A row of the result as a session's and a user's fields."""
         count = len(self.session_fields)
         session = dict(zip(self.session_fields, row[:count], strict=True))
@@ -93,7 +93,7 @@ def _wanted(mapped: Mapped, key: str, required: Sequence[str]) -> Iterator[tuple
         yield field, f"setting store.columns.{key}.{field}"
 
 
-def _statement(session: Mapped, session_fields: Sequence[str], user: Mapped, user_fields: Sequence[str]) -> Executable:
+def _statement(session: Mapped, session_fields: Sequence[str], user: Mapped, user_fields: Sequence[str]) -> SelectBase:
     s, u = _aliased(session, session_fields, "s"), _aliased(user, user_fields, "u")
     columns = [s.c[session.column_of(field)] for field in session_fields]
     columns += [u.c[user.column_of(field)] for field in user_fields]

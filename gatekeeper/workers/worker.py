@@ -42,6 +42,7 @@ from gatekeeper.workers.channel import (
     encode,
     receive_begin,
 )
+from gatekeeper.workers.scheduling import ask_for_longer_turns
 
 LET_GO_S = 1.0
 """How long to wait for the supervisor to let go of the listener."""
@@ -72,6 +73,7 @@ def _run(begin: Begin, channel: socket.socket) -> None:
     if begin.version != __version__:
         raise GatekeeperError(f"gatekeeper {begin.version} runs, but {__version__} is installed now: restart it")
     settings = msgspec.msgpack.decode(begin.settings, type=Settings)
+    ask_for_longer_turns()
     log = open_configured_log(settings, turns=begin.board)
     with closing(log), loggers_to(log, settings.log.level):
         for handler in logging.getLogger().handlers:

@@ -39,13 +39,9 @@ async def opened(path: Path) -> AsyncIterator["Opener"]:
 
 
 async def threads_end() -> None:
-    """Every connection has a thread: once the stores are closed, all of them end.
-
-    Waited for while the loop still runs, since a thread whose connection failed reports its end to the loop, and nobody
-    waits for that.
-    """
+    """Every connection has a thread: once the stores are closed, all of them end."""
     for thread in threading.enumerate():
-        if "_connection_worker_thread" in thread.name:
+        if thread.name.startswith("gatekeeper-store"):
             await asyncio.to_thread(thread.join, 30)
             assert not thread.is_alive(), "a connection was left open"
 
@@ -597,7 +593,7 @@ async def test_a_database_that_does_not_answer_is_given_up(
         return connect(*args, **kwargs)
 
     store = opened.impatient(timeout_s=0.05)
-    monkeypatch.setattr(sqlite3, "connect", hanging)
+    monkeypatch.setattr(sqlite3.dbapi2, "connect", hanging)
     with pytest.raises(StoreUnavailable, match=r"no answer within 0\.05 s"):
         await store.check()
     given_up.set()

@@ -20,7 +20,7 @@ def heard(path: Path, level: str) -> list[dict[str, Any]]:
     """What each logger says at each level, as far as it is heard when the log's level is this."""
     log = open_file_log(path)
     with loggers_to(log, level):
-        for name in ("gatekeeper", "gatekeeper.x", "aiohttp.server", "asyncio", "aiosqlite", "other"):
+        for name in ("gatekeeper", "gatekeeper.x", "aiohttp.server", "asyncio", "redis", "other"):
             for number in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR):
                 logging.getLogger(name).log(number, "hello")
     log.close()
@@ -35,7 +35,7 @@ def test_levels(tmp_path: Path, level: str, ours: int, others: int) -> None:
     counts = {name: [line["logger"] for line in lines].count(name) for name in {line["logger"] for line in lines}}
     assert counts == {
         **dict.fromkeys(("gatekeeper", "gatekeeper.x", "aiohttp.server", "asyncio"), ours),
-        **dict.fromkeys(("aiosqlite", "other"), others),
+        **dict.fromkeys(("redis", "other"), others),
     }
 
 
