@@ -112,7 +112,8 @@ def count(python: str, tools: Tools) -> Record:
         output, rig = Path(name) / "output", Path(name) / "rig"
         output.mkdir()
         rig.mkdir()
-        command = [tools.paths["valgrind"], "-q", "--tool=callgrind", "--dump-before=getppid"]
+        # Without fair scheduling, the thread that reads sessions waits for longer than the store has time.
+        command = [tools.paths["valgrind"], "-q", "--tool=callgrind", "--fair-sched=yes", "--dump-before=getppid"]
         command += [f"--callgrind-out-file={output}/out", python, "-m", "bench.rig", str(rig)]
         environ = {**os.environ, "PYTHONHASHSEED": "0"}
         try:
