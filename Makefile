@@ -8,14 +8,14 @@ PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
 SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: run install test check bench instructions profile drills soak image clean help lock
+.PHONY: run install test servers check bench instructions profile drills soak image clean help lock
 
 run: install  ## Try it: the demo, a sample app behind the gate
 	@$(BIN)/gatekeeper demo
 
 install: $(VENV)/.runtime  ## Set up .venv with .venv/bin/gatekeeper in it
 
-test: $(VENV)/.dev tests/real/node_modules/.ready  ## Set up what tests need, then run them all
+test: $(VENV)/.dev tests/real/node_modules/.ready servers  ## Set up what tests need, then run them all
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 check: $(VENV)/.dev  ## Format, lint, types, and the core's coverage
@@ -66,6 +66,9 @@ $(VENV)/.dev: $(VENV)/.runtime locks/dev.txt
 	@echo "Installing what development needs …"
 	@$(PIP) --require-hashes -r locks/dev.txt
 	@touch $@
+
+servers:
+	@bash scripts/servers.sh
 
 tests/real/node_modules/.ready: tests/real/package.json tests/real/package-lock.json
 	@bash scripts/node_modules.sh tests/real

@@ -40,6 +40,7 @@ MEANINGS = {
     Reason.EMAIL_DOMAIN_REQUIRED: "the rule requires another e-mail domain",
     Reason.TWO_FACTOR_REQUIRED: "the rule requires that the user has two-factor authentication on",
     Reason.ROLE_REQUIRED: "the rule requires a role that the user does not have",
+    Reason.ORGANIZATION_REQUIRED: "the rule requires an organization that the user is not a member of",
     Reason.METHOD_NOT_ALLOWED: "the rule's methods do not list this one, or no rule may open it",
     Reason.PREFLIGHT_DENIED: "a CORS preflight from an origin that is not trusted",
     Reason.ENCODED_SLASH: "the path has an encoded slash, and its rule does not let that pass",
@@ -130,6 +131,7 @@ def _describe_require(require: Require) -> str:
     parts = [name for name in ("email_verified", "two_factor") if getattr(require, name)]
     parts += ["roles " + " or ".join(sorted(roles)) for roles in require.roles]
     parts += ["e-mail domain " + " or ".join(sorted(domains)) for domains in require.email_domains]
+    parts += ["organization " + " or ".join(sorted(names)) for names in require.organizations]
     return " and ".join(parts)
 
 

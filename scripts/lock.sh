@@ -8,5 +8,5 @@ compile() {
         --no-emit-index-url --no-annotate "$@"
 }
 compile locks/build.in -o locks/build.txt
-compile pyproject.toml -o locks/runtime.txt
+compile pyproject.toml --extra postgres --extra mysql --extra redis -o locks/runtime.txt
 compile locks/dev.in -c locks/runtime.txt -o locks/dev.txt

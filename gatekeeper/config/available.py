@@ -19,8 +19,6 @@ _DEFAULTS: dict[str, Any] = {
     "session.extend": "app",
     "session.serve_get_session": False,
     "session.bearer": "none",
-    "session.stale_if_error": 0,
-    "store.secondary": None,
     "keep_fragment": False,
     "identity.headers": "gatekeeper",
     "identity.rename": {},
@@ -40,22 +38,11 @@ def unavailable(settings: Settings) -> Iterator[tuple[str, str]]:
         is_off = value is None or value is False or value in ("", (), {})
         if value != default and not is_off:
             yield path, "this is not available yet"
-    yield from _special_cases(settings)
 
 
 def unavailable_paths() -> Iterator[str]:
     """The settings that only their default or off is accepted for, as they stand in the documentation."""
     yield from _DEFAULTS
-    yield "protect[].require.organizations"
-
-
-def _special_cases(settings: Settings) -> Iterator[tuple[str, str]]:
-    kind, mark, _ = settings.store.url.partition("://")
-    if mark and kind != "sqlite":
-        yield "store.url", "this kind of store is not available yet; sqlite:///… is"
-    for index, rule in enumerate(settings.protect):
-        if rule.require.organizations:
-            yield f"protect[{index}].require.organizations", "this is not available yet"
 
 
 def _value_at(settings: Settings, path: str) -> Any:

@@ -23,14 +23,13 @@ from gatekeeper.config.addresses import (
 from gatekeeper.config.rule_checks import check_rules_and_sign_in
 from gatekeeper.config.schema import MOST_WORKERS, Settings
 from gatekeeper.config.secret_checks import check_secrets
+from gatekeeper.config.store_checks import check_store
 from gatekeeper.config.tls import TlsProblem, listener_context, upstream_context
 from gatekeeper.core.urls import is_valid_host
 
 Finding = tuple[str, str]
 
 _PREFIX = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_SQLITE_FILE = re.compile(r"sqlite:///(?!:memory:)[^\x00-\x1f\x7f?#]+")
-_STORE_URL = re.compile(r"[a-z][a-z0-9+.-]*://.", re.DOTALL)
 _ZERO = "this must be longer than nothing"
 
 
@@ -40,7 +39,7 @@ def findings(settings: Settings) -> Iterator[Finding]:
     yield from _check_tls(settings)
     yield from _check_admin(settings)
     yield from _check_log(settings)
-    yield from _check_store(settings)
+    yield from check_store(settings)
     yield from check_secrets(settings)
     yield from _check_public_url(settings)
     yield from _check_origins(settings)
@@ -101,15 +100,6 @@ def _check_log(settings: Settings) -> Iterator[Finding]:
     file = settings.log.file
     if file is not None and "\0" in file:
         yield "log.file", "expected the name of a file; leave it out for standard error"
-
-
-def _check_store(settings: Settings) -> Iterator[Finding]:
-    url = settings.store.url
-    if url.startswith("sqlite:"):
-        if not _SQLITE_FILE.fullmatch(url):
-            yield "store.url", "expected a file: sqlite:///auth.db beside this one, sqlite:////var/lib/auth.db anywhere"
-    elif not _STORE_URL.match(url):
-        yield "store.url", "expected a URL, like sqlite:///auth.db"
 
 
 def _check_public_url(settings: Settings) -> Iterator[Finding]:

@@ -171,5 +171,7 @@ def _resolve_log(log: Log, base_dir: Path) -> Log:
 
 def _resolve_store(store: Store, base_dir: Path) -> Store:
     """The store with the path of an SQLite file made absolute; links are followed when it is opened, not now."""
+    if not store.url.startswith(_SQLITE):
+        return store
     path = (base_dir / store.url.removeprefix(_SQLITE)).absolute()
     return msgspec.structs.replace(store, url=f"{_SQLITE}{path}")

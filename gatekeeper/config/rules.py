@@ -38,4 +38,5 @@ def _require(require: RequireSettings) -> Require:
         two_factor=require.two_factor,
         roles=(frozenset(require.roles),) if require.roles else (),
         email_domains=(domains,) if domains else (),
+        organizations=(frozenset(require.organizations),) if require.organizations else (),
     )

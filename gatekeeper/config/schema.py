@@ -111,17 +111,23 @@ class SessionSettings(msgspec.Struct, frozen=True):
     bearer: Annotated[
         Literal["none", "signed"], "Whether `Authorization: Bearer <token.signature>` counts as a session."
     ] = "none"
-    stale_if_error: Annotated[Duration, "How much longer a session is believed while the store is down."] = Duration(0)
+    stale_if_error: Annotated[
+        Duration, "How much longer a session is believed while the store is down, even one that was revoked meanwhile."
+    ] = Duration(0)
 
 
 class Tables(msgspec.Struct, frozen=True):
     session: Annotated[str, "The table of sessions."] = "session"
     user: Annotated[str, "The table of users."] = "user"
+    member: Annotated[str, "The table of memberships; read where a rule requires organizations."] = "member"
+    organization: Annotated[str, "The table of organizations; read where a rule requires them."] = "organization"
 
 
 class Columns(msgspec.Struct, frozen=True):
     session: Annotated[dict[str, str], "Column names that differ: `expiresAt: expires_at`."] = {}
     user: Annotated[dict[str, str], "Column names that differ: `emailVerified: email_verified`."] = {}
+    member: Annotated[dict[str, str], "Column names that differ: `organizationId: organization_id`."] = {}
+    organization: Annotated[dict[str, str], "Column names that differ."] = {}
 
 
 class Fields(msgspec.Struct, frozen=True):
@@ -130,7 +136,10 @@ class Fields(msgspec.Struct, frozen=True):
 
 
 class Store(msgspec.Struct, frozen=True):
-    url: Annotated[str, "Where sessions are: sqlite:///auth.db, relative to this file."]
+    url: Annotated[
+        str,
+        "Where sessions are: sqlite:///auth.db, postgresql://…, mysql://…, redis://…, or http://app/api/auth.",
+    ]
     tables: Annotated[Tables, "How Better Auth's tables are called."] = Tables()
     columns: Annotated[Columns, "How their columns are called, where the names differ."] = Columns()
     fields: Annotated[Fields, "Further columns to read."] = Fields()
@@ -143,7 +152,7 @@ class RequireSettings(msgspec.Struct, frozen=True):
     two_factor: Annotated[bool, "The user has two-factor authentication on."] = False
     roles: Annotated[tuple[str, ...], "The user has one of these roles."] = ()
     email_domains: Annotated[tuple[str, ...], "The user's verified address is in one of these domains."] = ()
-    organizations: Annotated[tuple[str, ...], "The user is a member of one of these organizations."] = ()
+    organizations: Annotated[tuple[str, ...], "The user is a member of one of these organizations, by id or slug."] = ()
 
 
 class ProtectRule(msgspec.Struct, frozen=True):

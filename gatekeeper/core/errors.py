@@ -21,6 +21,14 @@ class StoreUnavailable(StoreError):
     """The session store could not be asked: the gate answers 503 and keeps every cookie."""
 
 
+class StoreLimited(StoreUnavailable):
+    """The session store refuses one visitor for a time; it does answer, and may answer the others."""
+
+
+class MissingTable(StoreUnavailable):
+    """The database has no table for sessions, nor was one named: perhaps they are kept elsewhere alone."""
+
+
 class UpstreamError(GatekeeperError):
     """The app behind the gate could not be asked, or answered with something that is not HTTP."""
 

@@ -45,6 +45,7 @@ class Reason(StrEnum):
     EMAIL_DOMAIN_REQUIRED = "EMAIL_DOMAIN_REQUIRED"
     TWO_FACTOR_REQUIRED = "TWO_FACTOR_REQUIRED"
     ROLE_REQUIRED = "ROLE_REQUIRED"
+    ORGANIZATION_REQUIRED = "ORGANIZATION_REQUIRED"
     # refused whoever asks
     METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
     PREFLIGHT_DENIED = "PREFLIGHT_DENIED"
@@ -88,7 +89,8 @@ class AuthStatus(StrEnum):
 class User(msgspec.Struct, frozen=True):
     """A user as Better Auth stores it; plugin columns are None where the table has none.
 
-    `extra` holds the columns that `store.fields.user` declares, by their configured names.
+    `extra` holds the columns that `store.fields.user` declares, by their configured names.  `organizations` has id and
+    slug of each one that the user is a member of; it is empty where no rule asks, and the store was not either.
     """
 
     id: str
@@ -103,6 +105,7 @@ class User(msgspec.Struct, frozen=True):
     banned: bool = False
     ban_expires_ms: int | None = None
     extra: dict[str, Any] = {}
+    organizations: frozenset[str] = frozenset()
 
 
 class Session(msgspec.Struct, frozen=True):
@@ -131,14 +134,15 @@ class SessionRecord(msgspec.Struct, frozen=True):
 class Require(msgspec.Struct, frozen=True):
     """Conditions on a verified user; all that are set must hold.
 
-    `roles` and `email_domains` are tuples of alternatives that each must hold: two overlapping rules add
-    one alternative each.
+    `roles`, `email_domains` and `organizations` are tuples of alternatives that each must hold: two overlapping rules
+    add one alternative each.
     """
 
     email_verified: bool = False
     two_factor: bool = False
     roles: tuple[frozenset[str], ...] = ()
     email_domains: tuple[frozenset[str], ...] = ()
+    organizations: tuple[frozenset[str], ...] = ()
 
 
 Preflight = Literal["deny", "pass", "answer"]

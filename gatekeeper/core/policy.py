@@ -54,6 +54,8 @@ def unmet_condition(require: Require, user: User) -> Reason | None:
         held = roles_of(user)
         if any(held.isdisjoint(roles) for roles in require.roles):
             return Reason.ROLE_REQUIRED
+    if any(user.organizations.isdisjoint(organizations) for organizations in require.organizations):
+        return Reason.ORGANIZATION_REQUIRED
     return None
 
 

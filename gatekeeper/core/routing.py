@@ -196,6 +196,7 @@ def join_routes(a: Route, b: Route) -> Route:
             two_factor=a.require.two_factor or b.require.two_factor,
             roles=a.require.roles + b.require.roles,
             email_domains=a.require.email_domains + b.require.email_domains,
+            organizations=a.require.organizations + b.require.organizations,
         ),
         methods=_common_methods(a.methods, b.methods),
         preflight=_PREFLIGHT_STRICTNESS[max(map(_PREFLIGHT_STRICTNESS.index, (a.preflight, b.preflight)))],

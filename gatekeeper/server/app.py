@@ -9,8 +9,6 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
-from msgspec.structs import asdict
-
 from gatekeeper.config.addresses import port_of
 from gatekeeper.config.schema import Settings, Upstream
 from gatekeeper.config.snapshot import compile_settings
@@ -28,11 +26,13 @@ from gatekeeper.server.listeners import UNIX, Listener, open_listener, share_lis
 from gatekeeper.server.pages import PageSettings
 from gatekeeper.server.portal import Portal
 from gatekeeper.server.proxy import Proxy
+from gatekeeper.server.recheck import Recheck
 from gatekeeper.server.reporting import observe, open_telemetry
 from gatekeeper.server.share import Share
 from gatekeeper.server.streams import Streams
 from gatekeeper.server.upstream import UpstreamAddress, UpstreamPool
 from gatekeeper.stores import open_store
+from gatekeeper.stores.breaker import Breaker
 from gatekeeper.stores.cache import SessionCache
 from gatekeeper.telemetry.lines import session_mark
 from gatekeeper.telemetry.log import Log
@@ -104,6 +104,8 @@ async def serve(
         serve_admin(settings.admin.listen, gate, Health(gate)) as admin,
     ):
         streams = Streams(gate.runtime.sessions.get, now_ms, _Auditor(telemetry).stream_was_cut)
+        sessions = gate.runtime.sessions
+        recheck = asyncio.create_task(Recheck(streams, sessions.read_all, now_ms, sessions.recheck_s).run())
         server = _build_server(settings, gate, streams, share, fast_lane=fast_lane)
         _raise_file_limit(settings)
         listener = await _listen(settings, server, share)
@@ -117,6 +119,7 @@ async def serve(
             yield served
         finally:
             await served.stop(delay_s=0, limit_s=0)
+            recheck.cancel()
             streams.close()
             server.deadlines.close()
 
@@ -208,25 +211,21 @@ def now_ms() -> int:
 
 
 def _build_runtime(settings: Settings, loop: asyncio.AbstractEventLoop) -> Runtime:
-    store = open_store(
-        url=settings.store.url,
-        tables=asdict(settings.store.tables),
-        columns=asdict(settings.store.columns),
-        fields=asdict(settings.store.fields),
-        pool=settings.store.pool,
-    )
+    snapshot = compile_settings(settings)
+    store = open_store(settings, snapshot.keys, snapshot.cookies.session_token)
     memory = settings.session.memory_cache
     sessions = SessionCache(
-        store,
+        Breaker(store, time.monotonic),
         max_age_s=min(memory.max_age, CACHE_AGE_WITHOUT_FEED_S),
         entries=memory.entries,
         negative_age_s=min(memory.max_age, NEGATIVE_AGE_S),
         negative_entries=NEGATIVE_ENTRIES,
         clock=time.monotonic,
+        stale_s=settings.session.stale_if_error,
     )
     upstreams = {"": settings.upstream, **settings.upstreams}
     pools = {name: UpstreamPool(_address(name, upstream), loop) for name, upstream in upstreams.items()}
-    return Runtime(compile_settings(settings), sessions, pools)
+    return Runtime(snapshot, sessions, pools)
 
 
 def _address(name: str, upstream: Upstream) -> UpstreamAddress:

@@ -13,7 +13,7 @@ import msgspec
 from gatekeeper.config.snapshot import Snapshot
 from gatekeeper.core.cookies import VerifiedToken, find_cookie, verify_token
 from gatekeeper.core.decide import decide, needs_session
-from gatekeeper.core.errors import StoreError
+from gatekeeper.core.errors import StoreError, StoreLimited
 from gatekeeper.core.model import (
     Access,
     Allow,
@@ -149,7 +149,7 @@ class Gate:
         admission = self.try_admit(facts)
         if isinstance(admission, Admission):
             return admission
-        record, missing = await self._look_up(runtime, admission.token)
+        record, missing = await self._look_up(runtime, admission.token, facts.client_address)
         return _decide(runtime, admission.case, record, missing, self.clock())
 
     async def identify(self, facts: RequestFacts) -> SessionRecord | Reason:
@@ -161,14 +161,19 @@ class Gate:
         known = runtime.sessions.peek(token.token)
         missing: Reason | None = None
         if known is None:
-            known, missing = await self._look_up(runtime, token.token)
+            known, missing = await self._look_up(runtime, token.token, facts.client_address)
         if known is None or known is ABSENT:
             return missing or Reason.SESSION_UNKNOWN
         return fault_of(known, self.clock()) or known
 
-    async def _look_up(self, runtime: Runtime, token: SessionToken) -> tuple[SessionRecord | None, Reason | None]:
+    async def _look_up(
+        self, runtime: Runtime, token: SessionToken, client_address: str
+    ) -> tuple[SessionRecord | None, Reason | None]:
         try:
-            record = await runtime.sessions.get(token)
+            record = await runtime.sessions.get(token, client_address)
+        except StoreLimited as error:  # of one visitor: the store is well
+            logger.info("session store refuses to answer for one visitor: %s", error)
+            return None, Reason.STORE_UNAVAILABLE
         except StoreError as error:
             self._note_store(str(error))
             return None, Reason.STORE_UNAVAILABLE

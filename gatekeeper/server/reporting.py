@@ -14,6 +14,10 @@ from gatekeeper.telemetry.telemetry import Telemetry
 
 _CACHE_COUNTS: dict[str, tuple[str, Callable[[SessionCache], float]]] = {
     "gatekeeper_session_cache_hits_total": ("Sessions found in memory.", lambda cache: cache.counters.hits),
+    "gatekeeper_session_cache_stale_hits_total": (
+        "Sessions believed longer than usual because the store could not answer.",
+        lambda cache: cache.counters.stale_hits,
+    ),
     "gatekeeper_session_cache_negative_hits_total": (
         "Tokens known in memory to have no session.",
         lambda cache: cache.counters.negative_hits,

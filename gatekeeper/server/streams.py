@@ -50,6 +50,14 @@ class Streams:
     def count(self) -> int:
         return len(self._anonymous) + len(self._records)
 
+    def tokens(self) -> list[SessionToken]:
+        """Of the sessions that have streams."""
+        return [SessionToken(token) for token in self._of_token]
+
+    def renew(self, record: SessionRecord) -> None:
+        """This is what is known now of a session that goes on."""
+        self._records.update(dict.fromkeys(self._of_token.get(record.session.token, ()), record))
+
     def add(self, stream: Stream, record: SessionRecord | None) -> None:
         """A stream has begun, under this session or under none."""
         if record is None:
@@ -112,7 +120,7 @@ class Streams:
         if record is None or record.session.expires_at_ms < self._clock():
             self.cut_session(token)
         else:
-            self._records.update(dict.fromkeys(self._of_token.get(token, ()), record))
+            self.renew(record)
 
     def _was_asked(self, token: str, task: asyncio.Task[None]) -> None:
         """The store was asked.  An error that nobody thought of is no yes either."""

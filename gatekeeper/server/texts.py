@@ -99,6 +99,11 @@ _BY_REASON = {
         "This page is for accounts that are protected by a second step when signing in.",
         "Turn it on in your account settings, then load this page again.",
     ),
+    Reason.ORGANIZATION_REQUIRED: Text(
+        "You cannot open this page",
+        "This page is for members of certain organisations, and your account does not belong to one of them.",
+        "Ask somebody of the organisation to invite you, then load this page again.",
+    ),
     Reason.METHOD_NOT_ALLOWED: Text(
         "This does not work here",
         "The page at this address cannot be used in this way.",

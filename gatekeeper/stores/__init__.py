@@ -1,34 +1,75 @@
 """Where sessions are kept.  `open_store` is the one list of kinds."""
 
-from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from msgspec.structs import asdict
+
+from gatekeeper.config.schema import Settings, Store
+from gatekeeper.config.server_url import KINDS, parse_server_url
+from gatekeeper.config.store_checks import APP, REDIS, SQLITE, kind_of
+from gatekeeper.core.cookies import Keys
 from gatekeeper.core.errors import GatekeeperError
+from gatekeeper.stores.http import HttpStore
 from gatekeeper.stores.protocol import SessionStore
-from gatekeeper.stores.sql import SqlStore, sqlite_database
-from gatekeeper.stores.tables import Mapped
+from gatekeeper.stores.secondary import SecondaryStore
+from gatekeeper.stores.servers import DRIVERS, ServerDatabase
+from gatekeeper.stores.sql import Database, SqlStore
+from gatekeeper.stores.sqlite import SqliteFile
+from gatekeeper.stores.tables import Mapped, Tables
 
-SQLITE = "sqlite:///"
+if TYPE_CHECKING:
+    from gatekeeper.stores.redis import RedisStore
 
 
-def open_store(
-    *,
-    url: str,
-    tables: Mapping[str, str],
-    columns: Mapping[str, Mapping[str, str]],
-    fields: Mapping[str, Sequence[str]],
-    pool: int,
-) -> SessionStore:
-    """The store at this URL, as the configuration's `store` describes it.  Nothing is connected yet.
+def open_store(settings: Settings, keys: Keys, cookie_name: str) -> SessionStore:
+    """The store of these settings, which `config.load` has found without problems.  Nothing is connected yet.
 
-    `tables`, `columns` and `fields` are keyed by Better Auth's table names, `session` and `user`; `columns` maps
-    Better Auth's field names to the real ones, `{"session": {"expiresAt": "expires_at"}}`.
+    `keys` sign and `cookie_name` names the cookie by which an app is asked.  Raises GatekeeperError where what the
+    store needs is not installed.
     """
-    if not url.startswith(SQLITE):
-        raise GatekeeperError(f"no session store knows the URL scheme {url.partition(':')[0]!r}")
+    store = settings.store
+    kind = kind_of(store.url)
+    if kind in APP:
+        return HttpStore(
+            store.url,
+            cookie_name=cookie_name,
+            keys=keys,
+            session_extra=store.fields.session,
+            user_extra=store.fields.user,
+            pool=store.pool,
+        )
+    if kind in REDIS:
+        return _open_redis(store.url, store)
+    with_organizations = any(rule.require.organizations for rule in settings.protect)
+    behind = SqlStore(_database(store.url), _tables(store, with_organizations), pool=store.pool)
+    return behind if store.secondary is None else SecondaryStore(_open_redis(store.secondary, store), behind)
 
-    def mapped(name: str) -> Mapped:
-        return Mapped(tables.get(name, name), columns.get(name, {}), fields.get(name, ()))
 
-    database = sqlite_database(Path(url.removeprefix(SQLITE)))
-    return SqlStore(database, session=mapped("session"), user=mapped("user"), pool=pool)
+def _open_redis(url: str, store: Store) -> "RedisStore":
+    _require("redis", "redis")
+    from gatekeeper.stores.redis import RedisStore
+
+    return RedisStore(url, session_extra=store.fields.session, user_extra=store.fields.user, pool=store.pool)
+
+
+def _database(url: str) -> Database:
+    if kind_of(url) == SQLITE:
+        return SqliteFile(Path(url.removeprefix("sqlite:///")))
+    kind = KINDS[kind_of(url)]
+    _require(*DRIVERS[kind])
+    return ServerDatabase(parse_server_url(url))
+
+
+def _tables(store: Store, with_organizations: bool) -> Tables:
+    names, columns = asdict(store.tables), asdict(store.columns)
+    fields = asdict(store.fields)
+    mapped = {key: Mapped(name, columns[key], fields.get(key, ())) for key, name in names.items()}
+    return Tables(**mapped, with_organizations=with_organizations)
+
+
+def _require(module: str, extra: str) -> None:
+    """Say so now, rather than at the first request, where a library is not installed."""
+    if find_spec(module) is None:
+        raise GatekeeperError(f"store: {module} is not installed; pip install 'gatekeeper[{extra}]'")

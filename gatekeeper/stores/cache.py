@@ -6,12 +6,13 @@
 * A read that began before `forget`, `forget_user` or `clear` of its session is not believed: it is done again.
 * The least recently used entry goes first.  Tokens without a session are remembered apart, briefly, so that made-up
   ones cannot push sessions out.
-* What the store cannot answer is told to everybody who waits, and never remembered.
+* What the store cannot answer is told to everybody who waits, and never remembered.  With `stale_s`, who asks for a
+  session that was in memory is given that instead, for so long after its age; what was forgotten is not.
 """
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Final, Literal
 
@@ -36,6 +37,7 @@ class Counters(msgspec.Struct):
     """How often the cache could answer, and how often the store was asked."""
 
     hits: int = 0
+    stale_hits: int = 0
     negative_hits: int = 0
     misses: int = 0
     reads: int = 0
@@ -74,14 +76,17 @@ class SessionCache:
         negative_age_s: float,
         negative_entries: int,
         clock: Callable[[], float],
+        stale_s: float = 0.0,
     ) -> None:
         self.counters = Counters()
+        self.recheck_s = store.recheck_s
         self._store = store
         self._max_age_s = max_age_s
         self._entries = entries
         self._negative_age_s = negative_age_s
         self._negative_entries = negative_entries
         self._clock = clock
+        self._stale_s = stale_s
         self._records: OrderedDict[SessionToken, tuple[SessionRecord, float]] = OrderedDict()
         self._absent: OrderedDict[SessionToken, float] = OrderedDict()
         self._tokens_of: dict[str, set[SessionToken]] = {}
@@ -100,11 +105,13 @@ class SessionCache:
         """The record in memory, ABSENT for a token known to have none, or None: the store must be asked."""
         found = self._records.get(token)
         if found is not None:
-            if self._clock() < found[1]:
+            late_s = self._clock() - found[1]
+            if late_s < 0:
                 self._records.move_to_end(token)
                 self.counters.hits += 1
                 return found[0]
-            self._drop(token)
+            if late_s >= self._stale_s:
+                self._drop(token)
         negative_until = self._absent.get(token)
         if negative_until is not None:
             if self._clock() < negative_until:
@@ -114,10 +121,10 @@ class SessionCache:
             del self._absent[token]
         return None
 
-    async def get(self, token: SessionToken) -> SessionRecord | None:
+    async def get(self, token: SessionToken, client_address: str | None = None) -> SessionRecord | None:
         """The record, from memory or from the store.  Raises StoreUnavailable.
 
-        A caller who is cancelled leaves the read to the others.
+        A caller who is cancelled leaves the read to the others.  The store is told the address of the one who began it.
         """
         known = self.peek(token)
         if known is not None:
@@ -125,10 +132,33 @@ class SessionCache:
         self.counters.misses += 1
         oldest = self._clock() - self._max_age_s
         while True:
-            flight = self._flights.get(token) or self._start(token)
-            record = await _landing(flight)
+            flight = self._flights.get(token) or self._start(token, client_address)
+            try:
+                record = await _landing(flight)
+            except StoreUnavailable:
+                stale = self._stale(token)
+                if stale is None:
+                    raise
+                return stale
             if flight.began >= oldest:
                 return record
+
+    def _stale(self, token: SessionToken) -> SessionRecord | None:
+        """What was in memory and is not too old for a time without a store."""
+        found = self._records.get(token)
+        if found is None or self._clock() >= found[1] + self._stale_s:
+            return None
+        self.counters.stale_hits += 1
+        return found[0]
+
+    async def read_all(self, tokens: Sequence[SessionToken]) -> Mapping[SessionToken, SessionRecord]:
+        """Those of these sessions that the store has now; the others are forgotten.  Raises StoreUnavailable."""
+        self.counters.reads += 1
+        found = await self._store.read_sessions(tokens)
+        for token in tokens:
+            if token not in found:
+                self.forget(token)
+        return found
 
     async def check(self) -> None:
         """Raise StoreUnavailable if the store cannot answer."""
@@ -167,21 +197,21 @@ class SessionCache:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._store.close()
 
-    def _start(self, token: SessionToken) -> _Flight:
+    def _start(self, token: SessionToken, client_address: str | None) -> _Flight:
         if self._closed:
             raise StoreUnavailable("the session store was closed")
         flight = self._flights[token] = _Flight(self._clock())
-        flight.task = asyncio.get_running_loop().create_task(self._fly(token, flight))
+        flight.task = asyncio.get_running_loop().create_task(self._fly(token, client_address, flight))
         flight.task.add_done_callback(_note_outcome)
         return flight
 
-    async def _fly(self, token: SessionToken, flight: _Flight) -> SessionRecord | None:
+    async def _fly(self, token: SessionToken, client_address: str | None, flight: _Flight) -> SessionRecord | None:
         """Read until nothing was forgotten meanwhile, and remember the answer."""
         try:
             while True:
                 flight.begin(self._clock())
                 self.counters.reads += 1
-                record = await self._store.read_session(token)
+                record = await self._store.read_session(token, client_address)
                 if flight.believes(record):
                     break
         finally:

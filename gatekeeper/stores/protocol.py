@@ -1,5 +1,6 @@
 """What the gate asks of a session store.  Errors: `core.errors.StoreUnavailable` and `StoreError`."""
 
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from gatekeeper.core.model import SessionRecord, SessionToken
@@ -8,17 +9,28 @@ from gatekeeper.core.model import SessionRecord, SessionToken
 class SessionStore(Protocol):
     """A place where sessions are kept, in Better Auth's form.  Read-only in companion mode.
 
-    Implementations pass `tests/stores/contract.py`.
+    Implementations pass `tests/stores/contract.py`.  `recheck_s` is how often, in seconds, the sessions of open streams
+    are to be read again where nothing else tells of their end.
     """
 
-    async def read_session(self, token: SessionToken) -> SessionRecord | None:
+    recheck_s: float
+
+    async def read_session(self, token: SessionToken, client_address: str | None = None) -> SessionRecord | None:
         """The session with this token and its user, or None when there is none, or when what is stored cannot be
         read as one (an `expiresAt` that is no date above all).  Expired and banned ones are returned as they are:
-        `core.policy` judges them.
+        `core.policy` judges them; a store that asks another service has only what that holds for live.
+
+        `client_address` is whose request it is: a store that asks another service names it there, so that its rate
+        limits count by visitor.  The others pass it over.
 
         Raises StoreUnavailable when the store cannot answer: no connection, a missing file or table, a time-out.
         The message names what is missing and where.
         """
+        ...
+
+    async def read_sessions(self, tokens: Sequence[SessionToken]) -> Mapping[SessionToken, SessionRecord]:
+        """Those of these sessions that there are, as `read_session` gives them, but for what only rules ask for
+        (memberships).  Few questions however many tokens.  Raises StoreUnavailable."""
         ...
 
     async def check(self) -> None:

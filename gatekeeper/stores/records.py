@@ -7,7 +7,7 @@ a live one, the gate refuses it.  Ids may be text, UUID or integer and are text 
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -16,6 +16,8 @@ from gatekeeper.core.model import Session, SessionRecord, User
 
 SESSION_FIELDS = ("id", "expiresAt", "token", "createdAt", "updatedAt", "ipAddress", "userAgent", "userId")
 USER_FIELDS = ("id", "name", "email", "emailVerified", "image", "createdAt", "updatedAt")
+MEMBER_FIELDS = ("organizationId", "userId")
+ORGANIZATION_FIELDS = ("id", "slug")
 OPTIONAL_SESSION_FIELDS = ("impersonatedBy", "activeOrganizationId")
 OPTIONAL_USER_FIELDS = ("role", "banned", "banExpires", "twoFactorEnabled")
 
@@ -33,10 +35,14 @@ def record_of(
     user: Mapping[str, Any],
     session_extra: Sequence[str] = (),
     user_extra: Sequence[str] = (),
+    organizations: Iterable[object] = (),
 ) -> SessionRecord | None:
-    """The record that these two rows make, or None.  `*_extra` are the declared further fields."""
+    """The record that these two rows make, or None.
+
+    `*_extra` are the declared further fields, `organizations` ids and slugs of those that the user is a member of.
+    """
     read_session = _session_of(session, session_extra)
-    read_user = _user_of(user, user_extra)
+    read_user = _user_of(user, user_extra, organizations)
     if read_session is None or read_user is None or read_session.user_id != read_user.id:
         return None
     return SessionRecord(read_session, read_user)
@@ -45,7 +51,8 @@ def record_of(
 def date_ms(value: object) -> int | None:
     """Milliseconds since the epoch of a stored date, or None for what is no date.
 
-    Without a zone it is UTC.  What is finer than a millisecond is cut off, as JavaScript does.
+    Without a zone it is UTC.  What is finer than a millisecond is cut off, as JavaScript does.  PostgreSQL's infinity
+    is no date: its driver gives the first or the last moment that datetime can say.
     """
     if isinstance(value, datetime):
         ms = (_aware(value) - _EPOCH) // _MILLISECOND
@@ -58,7 +65,7 @@ def date_ms(value: object) -> int | None:
         ms = (moment - _EPOCH) // _MILLISECOND + int((fraction or "0")[:3].ljust(3, "0"))
     else:
         return None
-    return ms if _FIRST_MS <= ms <= _LAST_MS else None
+    return ms if _FIRST_MS < ms < _LAST_MS else None
 
 
 def _session_of(row: Mapping[str, Any], extra: Sequence[str]) -> Session | None:
@@ -83,7 +90,7 @@ def _session_of(row: Mapping[str, Any], extra: Sequence[str]) -> Session | None:
     )
 
 
-def _user_of(row: Mapping[str, Any], extra: Sequence[str]) -> User | None:
+def _user_of(row: Mapping[str, Any], extra: Sequence[str], organizations: Iterable[object]) -> User | None:
     created, updated = date_ms(row.get("createdAt")), date_ms(row.get("updatedAt"))
     user_id, name, email = _id(row.get("id")), _text(row.get("name")), _text(row.get("email"))
     if created is None or updated is None or user_id is None or name is None or email is None:
@@ -102,6 +109,7 @@ def _user_of(row: Mapping[str, Any], extra: Sequence[str]) -> User | None:
         banned=_is_banned(row.get("banned")),
         ban_expires_ms=date_ms(row.get("banExpires")),
         extra={field: _plain(row.get(field)) for field in extra},
+        organizations=frozenset(filter(None, map(_id, organizations))),
     )
 
 

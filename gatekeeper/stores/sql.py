@@ -1,58 +1,71 @@
 """Sessions in a SQL database, in Better Auth's tables.  Read only.
 
 One statement reads a session with its user.  Nothing is opened before the store is first asked, so a gate may start
-before its database.  The engine is opened together with the statement that fits the tables, and dropped when the
-database gives an error: the next read opens it anew, and so finds a migrated table, or a database that came back.
-Optional columns that are added while the engine is open are read from the next opening on.
+before its database.  What is open goes with the statements that fit the tables, and is dropped when the database gives
+an error: the next read opens it anew, and so finds a migrated table, or a database that came back.  Optional columns
+that are added meanwhile are read from the next opening on.
 
-SQLite: the file is opened read-only and never made.  A file that was replaced is noticed before the next read: a
-connection to a deleted file would answer for ever from what it once held.  A read is one step in a thread that keeps
-its connection (decision 12).
-
-Foreign errors become StoreUnavailable here.  Its message names the database and the cause, and no value.
+How a database is asked is its own business: `sqlite` in threads, `servers` over connections.  Whatever error comes
+from there becomes StoreUnavailable here.  Its message names the database and the cause, and no value.
 """
 
 import asyncio
-import os
-import sqlite3
-import stat
-import threading
-from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any, TypeVar, cast
-from urllib.parse import quote
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
-import msgspec
-from sqlalchemy import URL, Connection, Engine, PoolProxiedConnection, create_engine, inspect
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.pool import NullPool
+from sqlalchemy import Connection, SelectBase, inspect
+from sqlalchemy.exc import DBAPIError
 
 from gatekeeper.core.errors import StoreUnavailable
 from gatekeeper.core.model import SessionRecord, SessionToken
 from gatekeeper.stores.records import record_of
-from gatekeeper.stores.tables import Mapped, Plan, plan_read
+from gatekeeper.stores.tables import BATCH, BETTER_AUTH, Plan, Tables, plan_read
 
 TIMEOUT_S = 2.0
 """How long a read may take before the store counts as unavailable."""
 
 _T = TypeVar("_T")
-_FileId = tuple[int, int]
+_Found = tuple[dict[str, Any], dict[str, Any], list[Any]]
+"""Fields of a session and of its user, ids and slugs of the user's organizations."""
+
+Execute = Callable[[SelectBase, Mapping[str, Any]], Sequence[Sequence[Any]]]
+"""Rows of a statement with these parameters.  Called where waiting is allowed: see `Opened.run`."""
 
 
-class Database(msgspec.Struct, frozen=True):
-    """Where a database is.  `label` is what messages call it; `file` is watched for being replaced."""
+class Opened(ABC):
+    """A database that is open."""
 
-    url: URL
-    label: str
-    connect_args: dict[str, Any] = {}
-    file: Path | None = None
+    plan: Plan
+    state: object = None
+    is_retired = False
+
+    @abstractmethod
+    async def look(self, look: Callable[[Connection], _T]) -> _T:
+        """What this finds on a connection."""
+
+    @abstractmethod
+    async def run(self, work: Callable[[Execute], _T]) -> _T:
+        """What this makes of the rows that it asks for, all on one connection.  It may be run twice."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Close the connections when the reads under way have ended."""
 
 
-def sqlite_database(path: Path, timeout_s: float = TIMEOUT_S) -> Database:
-    """The SQLite file at this path, opened read-only.  Waits for a writer's lock for half of the time-out."""
-    url = URL.create("sqlite", database=f"file:{quote(str(path))}", query={"mode": "ro", "uri": "true"})
-    return Database(url, str(path), {"timeout": timeout_s / 2, "check_same_thread": False}, path)
+class Database(Protocol):
+    """Where a database is.  `label` is what messages call it."""
+
+    @property
+    def label(self) -> str: ...
+
+    def state(self) -> object:
+        """What must be as it was for an open database to be the one that is there now.  Raises StoreUnavailable."""
+        ...
+
+    def open(self, pool: int, timeout_s: float) -> Opened:
+        """Begin to use it, over so many connections at most.  Nothing is connected yet."""
+        ...
 
 
 class SqlStore:
@@ -61,16 +74,17 @@ class SqlStore:
     Raises StoreUnavailable from every call when the database cannot answer, and works again when it can.
     """
 
+    recheck_s = 1.0
+
     def __init__(
-        self, database: Database, *, session: Mapped, user: Mapped, pool: int = 10, timeout_s: float = TIMEOUT_S
+        self, database: Database, tables: Tables = BETTER_AUTH, *, pool: int = 10, timeout_s: float = TIMEOUT_S
     ) -> None:
         self._database = database
-        self._session = session
-        self._user = user
+        self._tables = tables
         self._pool = pool
         self._timeout_s = timeout_s
         self._opening = asyncio.Lock()
-        self._opened: _Opened | None = None
+        self._opened: Opened | None = None
         self._closings: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -79,15 +93,26 @@ class SqlStore:
 
     async def check(self) -> None:
         """Raise StoreUnavailable as a read would."""
-        await self._read("")
+        await self._ask(lambda plan, execute: _find(plan, "", execute))
 
-    async def read_session(self, token: SessionToken) -> SessionRecord | None:
+    async def read_session(self, token: SessionToken, client_address: str | None = None) -> SessionRecord | None:
         if not _is_text(token):
             return None
-        for session, user in await self._read(token):
-            if session["token"] == token:  # a collation may find what was not asked for
-                return record_of(session, user, self._session.extra, self._user.extra)
-        return None
+        found = await self._ask(lambda plan, execute: _find(plan, token, execute))
+        if found is None:
+            return None
+        session, user, organizations = found
+        return record_of(session, user, self._tables.session.extra, self._tables.user.extra, organizations)
+
+    async def read_sessions(self, tokens: Sequence[SessionToken]) -> dict[SessionToken, SessionRecord]:
+        wanted = list(filter(_is_text, tokens))
+        found = await self._ask(lambda plan, execute: _find_all(plan, wanted, execute)) if wanted else []
+        if found is None:  # one of them cannot be read: the others are none the worse
+            records = {token: await self.read_session(token) for token in wanted}
+        else:
+            extra = self._tables.session.extra, self._tables.user.extra
+            records = {token: record_of(session, user, *extra) for token, session, user in found}
+        return {token: record for token, record in records.items() if record is not None}
 
     async def close(self) -> None:
         """Close every connection, once the reads under way have ended.  What is asked later is unavailable."""
@@ -96,55 +121,42 @@ class SqlStore:
             self._retire(self._opened)
         await asyncio.gather(*self._closings, return_exceptions=True)
 
-    async def _read(self, token: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    async def _ask(self, question: Callable[[Plan, Execute], _T]) -> _T | None:
+        """What this finds; None where a text that is none cannot be read."""
         opened = None
         try:
             async with asyncio.timeout(self._timeout_s):
                 opened = await self._open()
-                return await opened.read(token)
+                plan = opened.plan
+                return await opened.run(lambda execute: question(plan, execute))
+        except StoreUnavailable:
+            raise
         except TimeoutError as exc:
-            raise StoreUnavailable(f"{self._database.label}: no answer within {self._timeout_s:g} s") from exc
-        except (SQLAlchemyError, sqlite3.Error) as exc:
+            raise self._unavailable(f"no answer within {self._timeout_s:g} s") from exc
+        except Exception as exc:  # each driver has errors of its own, and not all of them are wrapped
             if _is_undecodable(exc):
-                return []
+                return None
             self._retire(opened)
-            raise StoreUnavailable(f"{self._database.label}: {_cause_of(exc)}") from exc
+            raise self._unavailable(_cause_of(exc)) from exc
 
-    async def _open(self) -> "_Opened":
+    async def _open(self) -> Opened:
         """What is open on the database as it is now."""
-        file_id = self._file_id()
-        if self._opened is not None and self._opened.file_id == file_id:
+        if self._closed:
+            raise self._unavailable("the store was closed")
+        state = self._database.state()
+        if self._opened is not None and self._opened.state == state:
             return self._opened
         async with self._opening:
-            if self._opened is None or self._opened.file_id != file_id:
+            if self._opened is None or self._opened.state != state:
                 self._retire(self._opened)
-                self._opened = await self._connect(file_id)
+                self._opened = await self._begin(state)
             return self._opened
 
-    def _file_id(self) -> _FileId | None:
-        if self._closed:
-            raise StoreUnavailable(f"{self._database.label}: the store was closed")
-        if self._database.file is None:
-            return None
+    async def _begin(self, state: object) -> Opened:
+        opened = self._database.open(self._pool, self._timeout_s)
+        opened.state = state
         try:
-            status = os.stat(self._database.file)
-        except OSError as exc:
-            raise StoreUnavailable(f"{self._database.label}: {exc.strerror}") from exc
-        if not stat.S_ISREG(status.st_mode):
-            raise StoreUnavailable(f"{self._database.label}: not a file")
-        return status.st_dev, status.st_ino
-
-    async def _connect(self, file_id: _FileId | None) -> "_Opened":
-        engine = create_engine(
-            self._database.url,
-            connect_args=self._database.connect_args,
-            poolclass=NullPool,
-            isolation_level="AUTOCOMMIT",
-            hide_parameters=True,  # a token is a parameter
-        )
-        opened = _Opened(engine, self._pool, file_id)
-        try:
-            await opened.open(self._plan)
+            opened.plan = await opened.look(self._plan)
         except BaseException:
             self._spawn(opened.close())
             raise
@@ -152,15 +164,18 @@ class SqlStore:
 
     def _plan(self, connection: Connection) -> Plan:
         try:
-            return plan_read(inspect(connection), self._session, self._user)
+            return plan_read(inspect(connection), self._tables)
         except StoreUnavailable as exc:
-            raise StoreUnavailable(f"{self._database.label}: {exc}") from exc.__cause__
+            raise type(exc)(f"{self._database.label}: {exc}") from exc.__cause__
 
-    def _retire(self, opened: "_Opened | None") -> None:
+    def _unavailable(self, cause: str) -> StoreUnavailable:
+        return StoreUnavailable(f"{self._database.label}: {cause}")
+
+    def _retire(self, opened: Opened | None) -> None:
         """Read from it no more, and close it when nobody does."""
-        if opened is None or opened.retired:
+        if opened is None or opened.is_retired:
             return
-        opened.retired = True
+        opened.is_retired = True
         if self._opened is opened:
             self._opened = None
         self._spawn(opened.close())
@@ -171,73 +186,47 @@ class SqlStore:
         task.add_done_callback(self._closings.discard)
 
 
-class _Opened:
-    """Threads that read from the database, each on a connection of its own, with the plan that fits the tables."""
+def _find(plan: Plan, token: str, execute: Execute) -> _Found | None:
+    for row in execute(plan.statement, {"token": token}):
+        session, user = plan.split(row)
+        if session["token"] != token:  # a collation may find what was not asked for
+            continue
+        if plan.memberships is None:
+            return session, user, []
+        return session, user, [name for row in execute(plan.memberships, {"user": user["id"]}) for name in row]
+    return None
 
-    plan: Plan
-    _statement: str
 
-    def __init__(self, engine: Engine, threads: int, file_id: _FileId | None) -> None:
-        self.file_id = file_id
-        self.retired = False
-        self._engine = engine
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="gatekeeper-store")
-        self._own = threading.local()
-        self._connections: list[PoolProxiedConnection] = []
-
-    async def open(self, make_plan: Callable[[Connection], Plan]) -> None:
-        """Look at the tables.  To be awaited once, before the first read."""
-
-        def look() -> Plan:
-            with self._engine.connect() as connection:
-                return make_plan(connection)
-
-        self.plan = await self._in_thread(look)
-        self._statement = str(self.plan.statement.compile(dialect=self._engine.dialect))
-
-    async def read(self, token: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-        """The fields of each session with this token, and of its user."""
-        return await self._in_thread(self._read, token)
-
-    async def close(self) -> None:
-        """Close the connections when the reads under way have ended."""
-        await asyncio.to_thread(self._threads.shutdown)
-        for connection in self._connections:
-            connection.close()
-
-    def _in_thread(self, call: Callable[..., _T], *args: object) -> "asyncio.Future[_T]":
-        return asyncio.get_running_loop().run_in_executor(self._threads, call, *args)
-
-    def _read(self, token: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-        rows = self._connection().execute(self._statement, (token,)).fetchall()
-        return [self.plan.split(row) for row in rows]
-
-    def _connection(self) -> sqlite3.Connection:
-        """The connection of the thread that asks."""
-        found: sqlite3.Connection | None = getattr(self._own, "connection", None)
-        if found is None:
-            connection = self._engine.raw_connection()
-            self._connections.append(connection)
-            found = self._own.connection = cast(sqlite3.Connection, connection.driver_connection)
-        return found
+def _find_all(
+    plan: Plan, tokens: Sequence[SessionToken], execute: Execute
+) -> list[tuple[SessionToken, dict[str, Any], dict[str, Any]]]:
+    wanted, found = set(tokens), list[tuple[SessionToken, dict[str, Any], dict[str, Any]]]()
+    for start in range(0, len(tokens), BATCH):
+        some = list(tokens[start : start + BATCH])
+        some += some[-1:] * (BATCH - len(some))
+        for row in execute(plan.batch, {f"token{number}": token for number, token in enumerate(some)}):
+            session, user = plan.split(row)
+            if session["token"] in wanted:
+                found.append((session["token"], session, user))
+    return found
 
 
 def _is_text(token: str) -> bool:
-    """Whether a database can be asked for it: half of a surrogate pair cannot be sent."""
+    """Whether a database can be asked for it: half of a surrogate pair cannot be sent, nor NUL to PostgreSQL."""
     try:
         token.encode()
     except UnicodeEncodeError:
         return False
-    return True
+    return "\0" not in token
 
 
-def _cause_of(exc: SQLAlchemyError | sqlite3.Error) -> str:
+def _cause_of(exc: Exception) -> str:
     if isinstance(exc, DBAPIError):
         return str(exc.orig)
-    return str(exc) if isinstance(exc, sqlite3.Error) else type(exc).__name__
+    return str(exc) or type(exc).__name__
 
 
-def _is_undecodable(exc: SQLAlchemyError | sqlite3.Error) -> bool:
+def _is_undecodable(exc: Exception) -> bool:
     """Whether a text in the row is not UTF-8: a row that cannot be read, not a database that cannot.
 
     sqlite3 says so in a message that quotes the value.

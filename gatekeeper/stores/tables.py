@@ -12,13 +12,18 @@ from sqlalchemy import ColumnClause, Inspector, SelectBase, String, bindparam, c
 from sqlalchemy.exc import NoSuchTableError
 from sqlalchemy.sql.expression import quoted_name
 
-from gatekeeper.core.errors import StoreUnavailable
+from gatekeeper.core.errors import MissingTable, StoreUnavailable
 from gatekeeper.stores.records import (
+    MEMBER_FIELDS,
     OPTIONAL_SESSION_FIELDS,
     OPTIONAL_USER_FIELDS,
+    ORGANIZATION_FIELDS,
     SESSION_FIELDS,
     USER_FIELDS,
 )
+
+BATCH = 50
+"""How many sessions are read at once."""
 
 
 class Mapped(msgspec.Struct, frozen=True):
@@ -42,11 +47,18 @@ class Mapped(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """A statement with the parameter `token`, and the fields that its columns hold, in order."""
+    """A statement with the parameter `token`, and the fields that its columns hold, in order.
+
+    `batch` is the same statement with the parameters `token0` and on, `BATCH` of them, for any of these tokens.
+    `memberships` has the parameter `user`, an id as the database gave it, and a row of id and slug for each
+    organization; None where nobody asks.
+    """
 
     statement: SelectBase
+    batch: SelectBase
     session_fields: tuple[str, ...]
     user_fields: tuple[str, ...]
+    memberships: SelectBase | None = None
 
     def split(self, row: Sequence[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """A row of the result as a session's and a user's fields."""
@@ -55,15 +67,36 @@ class Plan(msgspec.Struct, frozen=True):
         return session, dict(zip(self.user_fields, row[count:], strict=True))
 
 
-def plan_read(inspector: Inspector, session: Mapped, user: Mapped) -> Plan:
+class Tables(msgspec.Struct, frozen=True):
+    """What is read: sessions and users; memberships and organizations only where a rule requires these."""
+
+    session: Mapped = Mapped("session")
+    user: Mapped = Mapped("user")
+    member: Mapped = Mapped("member")
+    organization: Mapped = Mapped("organization")
+    with_organizations: bool = False
+
+
+BETTER_AUTH = Tables()
+"""The tables as they are called without further ado."""
+
+
+def plan_read(inspector: Inspector, tables: Tables) -> Plan:
     """The plan that fits the tables as they are now.
 
     Optional columns are read where the table has them.  Raises StoreUnavailable naming the missing table or column,
-    and the setting that could be wrong.
+    and the setting that could be wrong; MissingTable where it is the table `session` under its usual name.
     """
+    session, user = tables.session, tables.user
     session_fields = _fields_of(inspector, session, "session", SESSION_FIELDS, OPTIONAL_SESSION_FIELDS)
     user_fields = _fields_of(inspector, user, "user", USER_FIELDS, OPTIONAL_USER_FIELDS)
-    return Plan(_statement(session, session_fields, user, user_fields), session_fields, user_fields)
+    memberships = None
+    if tables.with_organizations:
+        _fields_of(inspector, tables.member, "member", MEMBER_FIELDS, ())
+        _fields_of(inspector, tables.organization, "organization", ORGANIZATION_FIELDS, ())
+        memberships = _memberships(tables.member, tables.organization)
+    one, any_of = _statements(session, session_fields, user, user_fields)
+    return Plan(one, any_of, session_fields, user_fields, memberships)
 
 
 def _fields_of(
@@ -73,7 +106,9 @@ def _fields_of(
     try:
         present = {described["name"] for described in inspector.get_columns(name, schema=schema)}
     except NoSuchTableError as exc:
-        raise StoreUnavailable(f"no table {mapped.name!r} (setting store.tables.{key})") from exc
+        # A name that was given is the name of a table that should be there.
+        kind = MissingTable if mapped.name == key == "session" else StoreUnavailable
+        raise kind(f"no table {mapped.name!r} (setting store.tables.{key})") from exc
     for field, setting in _wanted(mapped, key, required):
         if mapped.column_of(field) not in present:
             raise StoreUnavailable(f"table {mapped.name!r} has no column {mapped.column_of(field)!r} ({setting})")
@@ -93,13 +128,26 @@ def _wanted(mapped: Mapped, key: str, required: Sequence[str]) -> Iterator[tuple
         yield field, f"setting store.columns.{key}.{field}"
 
 
-def _statement(session: Mapped, session_fields: Sequence[str], user: Mapped, user_fields: Sequence[str]) -> SelectBase:
+def _statements(
+    session: Mapped, session_fields: Sequence[str], user: Mapped, user_fields: Sequence[str]
+) -> tuple[SelectBase, SelectBase]:
+    """What reads one session, and what reads several."""
     s, u = _aliased(session, session_fields, "s"), _aliased(user, user_fields, "u")
     columns = [s.c[session.column_of(field)] for field in session_fields]
     columns += [u.c[user.column_of(field)] for field in user_fields]
     joined = s.join(u, u.c[user.column_of("id")] == s.c[session.column_of("userId")])
     token = s.c[session.column_of("token")]
-    return select(*columns).select_from(joined).where(token == bindparam("token", type_=String()))
+    tokens = [bindparam(f"token{number}", type_=String()) for number in range(BATCH)]
+    every = select(*columns).select_from(joined)
+    return every.where(token == bindparam("token", type_=String())), every.where(token.in_(tokens))
+
+
+def _memberships(member: Mapped, organization: Mapped) -> SelectBase:
+    m, o = _aliased(member, MEMBER_FIELDS, "m"), _aliased(organization, ORGANIZATION_FIELDS, "o")
+    organization_id = o.c[organization.column_of("id")]
+    joined = m.join(o, organization_id == m.c[member.column_of("organizationId")])
+    columns = (organization_id, o.c[organization.column_of("slug")])
+    return select(*columns).select_from(joined).where(m.c[member.column_of("userId")] == bindparam("user"))
 
 
 def _aliased(mapped: Mapped, fields: Sequence[str], alias: str) -> Any:

@@ -40,9 +40,9 @@ class CountingStore:
         store = site.gate.gate.runtime.sessions._store
         read = store.read_session
 
-        async def counting(token: SessionToken) -> SessionRecord | None:
+        async def counting(token: SessionToken, client_address: str | None = None) -> SessionRecord | None:
             self.reads += 1
-            return await read(token)
+            return await read(token, client_address)
 
         store.read_session = counting  # type: ignore[method-assign]
 

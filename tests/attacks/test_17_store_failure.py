@@ -41,12 +41,12 @@ class Switch:
         store = site.gate.gate.runtime.sessions._store
         read = store.read_session
 
-        async def switched(token: SessionToken) -> SessionRecord | None:
+        async def switched(token: SessionToken, client_address: str | None = None) -> SessionRecord | None:
             self.reads += 1
             await self.gate.wait()
             if self.fails:
                 raise StoreUnavailable("the switch is off")
-            return await read(token)
+            return await read(token, client_address)
 
         store.read_session = switched  # type: ignore[method-assign]
         self.restore = lambda: setattr(store, "read_session", read)

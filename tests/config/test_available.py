@@ -16,8 +16,6 @@ ASKING = {
     "session.extend": "gate",
     "session.serve_get_session": "true",
     "session.bearer": "signed",
-    "session.stale_if_error": "5s",
-    "store.secondary": "redis://h",
     "keep_fragment": "true",
     "identity.headers": "remote-user",
     "identity.rename": "{a: b}",
@@ -45,18 +43,6 @@ def test_what_is_not_available_yet_is_refused(path: str) -> None:
 
 def test_every_row_of_what_is_not_available_is_tried() -> None:
     assert {path for path in unavailable_paths() if "[]" not in path} == set(ASKING)
-
-
-def test_a_condition_that_is_not_available_yet() -> None:
-    (found,) = problems_of(BASE + "protect: [{path: /a, require: {organizations: [x]}}]\n")
-    assert (found.path, found.message) == ("protect[0].require.organizations", "this is not available yet")
-
-
-@pytest.mark.parametrize("url", ["postgresql://h/d", "mysql://h/d", "redis://h", "https://app/api/auth"])
-def test_other_stores_are_not_available_yet(url: str) -> None:
-    (found,) = problems_of(BASE.replace("sqlite:///auth.db", url))
-    assert (found.path, found.line) == ("store.url", 3)
-    assert "not available yet" in found.message
 
 
 @pytest.mark.parametrize(

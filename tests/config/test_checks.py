@@ -112,7 +112,7 @@ def test_sign_in_at_trusted_origins_and_at_home() -> None:
         ("", False),
     ],
 )
-def test_store_urls(url: str, is_fine: bool) -> None:
+def test_urls_of_files(url: str, is_fine: bool) -> None:
     text = BASE.replace("sqlite:///auth.db", f'"{url}"')
     if is_fine:
         assert load(text).store.url == f"sqlite:///{(ROOT / url.removeprefix('sqlite:///')).absolute()}"
@@ -120,6 +120,86 @@ def test_store_urls(url: str, is_fine: bool) -> None:
         (found,) = problems_of(text)
         assert (found.path, found.line, found.column) == ("store.url", 3, 8)
         assert "sqlite:///auth.db" in found.message
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://gate:secret@127.0.0.1:5432/auth?sslmode=disable",
+        "mariadb://gate:secret@127.0.0.1/auth?timezone=Europe/Berlin",
+        "redis://:secret@127.0.0.1:6379/1?prefix=app%3A",
+        "rediss://gate:secret@redis.internal",
+        "unix:///run/redis/redis.sock",
+        "http://127.0.0.1:3000/api/auth",
+        "https://app.example.com/api/auth",
+    ],
+)
+def test_other_stores(url: str) -> None:
+    assert load(BASE.replace("sqlite:///auth.db", url)).store.url == url
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        (
+            "mysql://gate:s3cr3t@127.0.0.1",
+            "expected the name of a database at the end: mysql://user:password@host/name",
+        ),
+        ("redis://gate:s3/cr3t@127.0.0.1", "the Redis URL is not understood: its port is no number"),
+        ("redis://", "the Redis URL is not understood: it names no host"),
+        ("https://", "expected the base path of an app's Better Auth: http(s)://host/api/auth"),
+        ("http://app/api/auth?ca=/x", "http://app/api/auth: the only parameter of this URL is ca, a file, for https"),
+        ("mongodb://gate:s3cr3t@h/d", "expected a URL: sqlite:///auth.db, postgresql://…, mysql://…, redis://…, or"),
+        ("redis:127.0.0.1", "expected a URL: sqlite:///auth.db, postgresql://"),
+    ],
+)
+def test_urls_of_stores_that_are_wrong(url: str, message: str) -> None:
+    (found,) = problems_of(BASE.replace("sqlite:///auth.db", url))
+    assert (found.path, found.line) == ("store.url", 3)
+    assert found.message.startswith(message)
+    assert "s3" not in str(found).replace("s3cr3t@h/d", "")
+
+
+@pytest.mark.parametrize("url", ["sqlite:///auth.db", "postgresql://h/d", "mysql://h/d"])
+def test_a_redis_in_front_of_a_database(url: str) -> None:
+    loaded = load(BASE.replace("store: sqlite:///auth.db", f"store: {{url: '{url}', secondary: 'redis://h'}}"))
+    assert loaded.store.secondary == "redis://h"
+
+
+@pytest.mark.parametrize(
+    ("store", "path", "message"),
+    [
+        ("{url: 'redis://h', secondary: 'redis://h'}", "store.secondary", "this stands in front of a database"),
+        ("{url: 'sqlite:///a.db', secondary: 'http://h'}", "store.secondary", "expected a Redis: redis://host:6379"),
+        ("{url: 'sqlite:///a.db', secondary: 'redis://h/x'}", "store.secondary", "the Redis URL is not understood"),
+        ("{url: 'redis://h', tables: {user: users}}", "store", "tables and columns are those of a database"),
+        ("{url: 'http://h', columns: {user: {name: n}}}", "store", "tables and columns are those of a database"),
+    ],
+)
+def test_settings_of_stores_that_do_not_fit_together(store: str, path: str, message: str) -> None:
+    (found,) = problems_of(BASE.replace("store: sqlite:///auth.db", f"store: {store}"))
+    assert found.path == path
+    assert found.message.startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("store", "is_fine"),
+    [
+        ("postgresql://h/d", True),
+        ("redis://h", False),
+        ("https://h/api/auth", False),
+        ("{url: 'sqlite:///a.db', secondary: 'redis://h'}", False),
+    ],
+)
+def test_organizations_are_read_from_a_database(store: str, is_fine: bool) -> None:
+    text = BASE.replace("store: sqlite:///auth.db", f"store: {store}")
+    text += "protect: [{path: /a, require: {organizations: [acme]}}]\n"
+    if is_fine:
+        assert load(text).protect[0].require.organizations == ("acme",)
+    else:
+        (found,) = problems_of(text)
+        assert found.path == "protect[0].require.organizations"
+        assert found.message.startswith("memberships are read with sessions from a database")
 
 
 @pytest.mark.parametrize(

@@ -59,13 +59,13 @@ def test_nor_does_pyyaml_without_its_c_loader(value: str, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     "url",
     [
-        f"postgresql://u:{MARK}@h/d",
+        f"postgresql://u:{MARK}@h",
         f"u:{MARK}@h/d",
         f"{MARK}@h/d",
         f"{MARK}",
         f"sqlite://{MARK}",
         f"{{urll: 'redis://:{MARK}@h'}}",
-        f"{{url: 'sqlite:///a.db', secondary: 'redis://:{MARK}@h'}}",
+        f"{{url: 'sqlite:///a.db', secondary: 'redis://:{MARK}@h/x'}}",
         f"[{MARK}]",
     ],
 )

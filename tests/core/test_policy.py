@@ -45,6 +45,7 @@ def test_is_fresh_counts_from_signing_in(age_ms: int, fresh_age_s: float, fresh:
 
 ADMIN, STAFF = frozenset({"admin"}), frozenset({"staff", "admin"})
 EXAMPLE = frozenset({"example.com"})
+ACME = frozenset({"acme"})
 
 
 @pytest.mark.parametrize(
@@ -113,6 +114,20 @@ EXAMPLE = frozenset({"example.com"})
             {"email": "a@example.com"},
             Reason.EMAIL_DOMAIN_REQUIRED,
             id="both-domain-lists-hold",
+        ),
+        pytest.param(Require(organizations=(ACME,)), {"organizations": frozenset({"x", "acme"})}, None, id="a-member"),
+        pytest.param(
+            Require(organizations=(ACME,)),
+            {"organizations": frozenset({"Acme"})},
+            Reason.ORGANIZATION_REQUIRED,
+            id="other-case",
+        ),
+        pytest.param(Require(organizations=(ACME,)), {}, Reason.ORGANIZATION_REQUIRED, id="no-member"),
+        pytest.param(
+            Require(organizations=(ACME, frozenset({"globex"}))),
+            {"organizations": frozenset({"acme"})},
+            Reason.ORGANIZATION_REQUIRED,
+            id="both-organizations-hold",
         ),
     ],
 )

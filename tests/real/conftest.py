@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -18,11 +19,17 @@ RealApp = Callable[..., AbstractAsyncContextManager[str]]
 
 
 @asynccontextmanager
-async def real_app(database: Path, **options: object) -> AsyncIterator[str]:
-    """The URL of a better-auth server on this SQLite file, with a small app beside it."""
+async def real_app(database: Path, *, production: bool = False, **options: object) -> AsyncIterator[str]:
+    """The URL of a better-auth server on this SQLite file, with a small app beside it.
+
+    In production cookies are Secure, and requests are limited by address.
+    """
     given = json.dumps({"database": str(database), "secret": SECRET, **options})
     process = await asyncio.create_subprocess_exec(
-        "node", "server.mjs", given, cwd=HERE, stdout=asyncio.subprocess.PIPE
+        *("node", "server.mjs", given),
+        cwd=HERE,
+        env={**os.environ, "NODE_ENV": "production"} if production else None,
+        stdout=asyncio.subprocess.PIPE,
     )
     assert process.stdout is not None
     try:

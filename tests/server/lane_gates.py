@@ -100,11 +100,13 @@ def records() -> dict[str, SessionRecord]:
 class HandStore:
     """A store in the test's hand."""
 
+    recheck_s = 1.0
+
     def __init__(self) -> None:
         self.records = {TOKENS[name]: found for name, found in records().items()}
         self.fails = False
 
-    async def read_session(self, token: SessionToken) -> SessionRecord | None:
+    async def read_session(self, token: SessionToken, client_address: str | None = None) -> SessionRecord | None:
         if self.fails:
             raise StoreUnavailable("the store is away")
         return self.records.get(token)

@@ -65,10 +65,10 @@ async def test_what_the_gate_answers_itself_is_the_last_too(database: Path, tmp_
         sessions = gate.gate.runtime.sessions
         get = sessions.get
 
-        async def slowly(token: str) -> object:
+        async def slowly(token: str, client_address: str | None = None) -> object:
             asked.set()
             await go_on.wait()
-            return await get(token)  # type: ignore[arg-type]
+            return await get(token, client_address)  # type: ignore[arg-type]
 
         sessions.get = slowly  # type: ignore[assignment,method-assign]
         wire = await Wire.open(gate.port)

@@ -49,12 +49,16 @@ class FakeStore:
     def __init__(self) -> None:
         self.records: dict[str, SessionRecord] = {}
         self.asked: list[str] = []
+        self.addresses: list[str | None] = []
         self.fails = False
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def read_session(self, token: SessionToken) -> SessionRecord | None:
+    recheck_s = 1.0
+
+    async def read_session(self, token: SessionToken, client_address: str | None = None) -> SessionRecord | None:
         self.asked.append(token)
+        self.addresses.append(client_address)
         await self.gate.wait()
         if self.fails:
             raise StoreUnavailable("the fake store is away")
@@ -139,6 +143,14 @@ async def test_many_at_once_cost_one_read() -> None:
         admissions = await asyncio.gather(*waiting)
     assert {type(admission.decision) for admission in admissions} == {Allow}
     assert store.asked == [TOKEN]
+
+
+async def test_the_store_is_told_who_asks() -> None:
+    store = FakeStore()
+    async with gate_on(store) as gate:
+        await gate.admit(facts("/dashboard", cookie_value(TOKEN)))
+        await gate.identify(facts("/x", cookie_value("other")))
+    assert store.addresses == ["127.0.0.1"] * 2
 
 
 async def test_store_away_is_503_and_logged_once_each_way(caplog: pytest.LogCaptureFixture) -> None:

@@ -95,7 +95,7 @@ async def test_a_session_that_is_revoked_and_one_that_comes(database: Path, upst
 
 
 class _Empty:
-    async def read_session(self, token: str) -> None:
+    async def read_session(self, token: str, client_address: str | None = None) -> None:
         return None
 
 

@@ -114,6 +114,19 @@ class StoreContract:
         assert record.user.email_verified is False
         assert (record.session.user_agent, record.session.ip_address) == ("Mozilla/5.0 (ü)", "::1")
 
+    async def test_several_sessions_are_read_at_once(self, store: SessionStore) -> None:
+        await self.sign_in(TOKEN)
+        await self.insert_user(id=self.other_user_id, email="grace@example.test")
+        await self.insert_session(token=OTHER, userId=self.other_user_id)
+        unknown = [SessionToken(f"unknown-{number}") for number in range(120)]
+        odd = [SessionToken(token) for token in ("", "a\x00b", "\ud800", "' or '1'='1")]
+        found = await store.read_sessions([*unknown, TOKEN, *odd, OTHER, TOKEN])
+        assert set(found) == {TOKEN, OTHER}
+        assert [found[TOKEN], found[OTHER]] == [await store.read_session(TOKEN), await store.read_session(OTHER)]
+        assert await store.read_sessions([]) == {}
+        await self.delete_session(TOKEN)
+        assert set(await store.read_sessions([TOKEN, OTHER])) == {OTHER}
+
     async def test_check_passes_while_reading_works(self, store: SessionStore) -> None:
         await store.check()
 
@@ -125,6 +138,8 @@ class StoreContract:
             with pytest.raises(StoreUnavailable) as caught:
                 await store.read_session(TOKEN)
             assert TOKEN not in messages_of(caught.value)
+            with pytest.raises(StoreUnavailable):
+                await store.read_sessions([TOKEN])
         with pytest.raises(StoreUnavailable):
             await store.check()
         await self.repair_store()

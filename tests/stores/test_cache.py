@@ -1,7 +1,7 @@
 """`stores.cache`: what is remembered, for how long, and what is asked how often.  No real time passes here."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -25,6 +25,7 @@ class FakeStore:
         self.error: StoreUnavailable | None = None
         self.held = False
         self.reads: list[str] = []
+        self.addresses: list[str | None] = []
         self.waiting: list[tuple[str, asyncio.Event]] = []
         self.most_at_once: dict[str, int] = {}
         self.closed = 0
@@ -35,8 +36,9 @@ class FakeStore:
         self.records[token] = record
         return record
 
-    async def read_session(self, token: SessionToken) -> SessionRecord | None:
+    async def read_session(self, token: SessionToken, client_address: str | None = None) -> SessionRecord | None:
         self.reads.append(token)
+        self.addresses.append(client_address)
         record = self.records.get(token)
         if self.held:
             entry = (token, asyncio.Event())
@@ -55,6 +57,12 @@ class FakeStore:
         """Let the oldest read that waits answer."""
         next(event for _, event in self.waiting if not event.is_set()).set()
 
+    recheck_s = 1.0
+
+    async def read_sessions(self, tokens: Sequence[SessionToken]) -> dict[SessionToken, SessionRecord]:
+        await self.check()
+        return {token: self.records[token] for token in tokens if token in self.records}
+
     async def check(self) -> None:
         if self.error is not None:
             raise self.error
@@ -72,8 +80,8 @@ class Setting:
         sizes = {"max_age_s": MAX_AGE_S, "entries": 3, "negative_age_s": NEGATIVE_AGE_S, "negative_entries": 2}
         self.cache = SessionCache(self.store, **{**sizes, **limits}, clock=lambda: self.now)
 
-    async def get(self, token: str) -> SessionRecord | None:
-        return await self.cache.get(SessionToken(token))
+    async def get(self, token: str, address: str | None = None) -> SessionRecord | None:
+        return await self.cache.get(SessionToken(token), address)
 
     def peek(self, token: str) -> Any:
         return self.cache.peek(SessionToken(token))
@@ -81,9 +89,9 @@ class Setting:
     def forget(self, token: str) -> None:
         self.cache.forget(SessionToken(token))
 
-    async def begin(self, token: str) -> "asyncio.Task[SessionRecord | None]":
+    async def begin(self, token: str, address: str | None = None) -> "asyncio.Task[SessionRecord | None]":
         """A caller who waits for a read that is held."""
-        task = asyncio.ensure_future(self.get(token))
+        task = asyncio.ensure_future(self.get(token, address))
         await turn()
         return task
 
@@ -192,6 +200,95 @@ async def test_without_an_age_nothing_is_remembered() -> None:
     assert s.peek("a") is None
     assert s.peek("b") is None
     await s.cache.close()
+
+
+# A store that cannot answer
+
+
+@pytest.fixture
+async def patient() -> AsyncIterator[Setting]:
+    setting = Setting(stale_s=60.0)
+    yield setting
+    await setting.cache.close()
+
+
+async def test_a_session_in_memory_is_believed_longer_while_the_store_is_down(patient: Setting) -> None:
+    record = patient.store.put("a")
+    await patient.get("a")
+    patient.now += MAX_AGE_S
+    patient.store.error = StoreUnavailable("gone")
+    assert patient.peek("a") is None, "the store is asked first"
+    assert await patient.get("a") is record
+    patient.now += 59.999
+    assert await patient.get("a") is record
+    assert patient.cache.counters.stale_hits == 2
+    patient.now += 0.001
+    with pytest.raises(StoreUnavailable, match="gone"):
+        await patient.get("a")
+    assert patient.cache.size == 0
+
+
+async def test_a_store_that_answers_is_believed_and_not_the_memory(patient: Setting) -> None:
+    patient.store.put("a")
+    await patient.get("a")
+    patient.now += MAX_AGE_S
+    del patient.store.records["a"]
+    assert await patient.get("a") is None
+    patient.now += NEGATIVE_AGE_S
+    patient.store.error = StoreUnavailable("gone")
+    with pytest.raises(StoreUnavailable):
+        await patient.get("a")
+    assert patient.cache.counters.stale_hits == 0
+
+
+async def test_what_was_never_in_memory_is_not_made_up(patient: Setting) -> None:
+    patient.store.error = StoreUnavailable("gone")
+    with pytest.raises(StoreUnavailable):
+        await patient.get("a")
+
+
+@pytest.mark.parametrize("how", ["token", "user", "all"])
+async def test_what_was_forgotten_is_not_believed(patient: Setting, how: str) -> None:
+    patient.store.put("a")
+    await patient.get("a")
+    patient.now += MAX_AGE_S
+    patient.store.error = StoreUnavailable("gone")
+    if how == "token":
+        patient.forget("a")
+    elif how == "user":
+        patient.cache.forget_user("user_1")
+    else:
+        patient.cache.clear()
+    with pytest.raises(StoreUnavailable):
+        await patient.get("a")
+
+
+async def test_without_patience_nothing_is_believed_longer(s: Setting) -> None:
+    s.store.put("a")
+    await s.get("a")
+    s.now += MAX_AGE_S
+    s.store.error = StoreUnavailable("gone")
+    with pytest.raises(StoreUnavailable):
+        await s.get("a")
+
+
+# Several at once
+
+
+async def test_what_a_look_at_several_does_not_find_is_forgotten(s: Setting) -> None:
+    s.store.put("a")
+    s.store.put("b")
+    await s.get("a")
+    await s.get("b")
+    del s.store.records["a"]
+    found = await s.cache.read_all([SessionToken("a"), SessionToken("b")])
+    assert found == {"b": s.store.records["b"]}
+    assert s.peek("a") is None
+    assert s.peek("b") is s.store.records["b"]
+    s.store.error = StoreUnavailable("gone")
+    with pytest.raises(StoreUnavailable):
+        await s.cache.read_all([SessionToken("b")])
+    assert s.peek("b") is s.store.records["b"]
 
 
 # Bounds
@@ -318,6 +415,20 @@ async def test_a_failure_leaves_what_is_in_memory(s: Setting) -> None:
     with pytest.raises(StoreUnavailable):
         await s.get("b")
     assert await s.get("a") is record
+
+
+async def test_the_store_is_told_the_address_of_who_began_the_read(s: Setting) -> None:
+    s.store.put("a")
+    s.store.held = True
+    callers = [await s.begin("a", address) for address in ("203.0.113.1", "203.0.113.2", None)]
+    s.forget("a")
+    for _ in range(2):  # what was forgotten is read again, for the same caller
+        s.store.release()
+        await turn()
+    assert all(await asyncio.gather(*callers))
+    s.store.held = False
+    await s.get("b")
+    assert s.store.addresses == ["203.0.113.1", "203.0.113.1", None]
 
 
 # Forgetting

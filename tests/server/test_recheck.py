@@ -1,0 +1,113 @@
+"""`server.recheck`: which streams are cut after a look at the store, and which go on."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import pytest
+
+from gatekeeper.core.errors import StoreUnavailable
+from gatekeeper.core.model import Reason, SessionRecord, SessionToken
+from gatekeeper.server.recheck import Recheck
+from gatekeeper.server.streams import Streams
+from tests.core.records import NOW_MS, record
+from tests.server.test_streams import FakeStream
+
+
+class Looked:
+    def __init__(self) -> None:
+        self.stored: dict[str, SessionRecord] = {}
+        self.fault: Exception | None = None
+        self.asked: list[list[str]] = []
+        self.was_asked = asyncio.Event()
+        self.streams = Streams(self.look_up, lambda: NOW_MS, lambda record: None)
+        self.recheck = Recheck(self.streams, self.read_all, lambda: NOW_MS, 0.0)
+
+    async def look_up(self, token: SessionToken) -> SessionRecord | None:
+        raise AssertionError("one at a time")
+
+    async def read_all(self, tokens: Sequence[SessionToken]) -> Mapping[SessionToken, SessionRecord]:
+        self.asked.append(sorted(tokens))
+        self.was_asked.set()
+        if self.fault is not None:
+            raise self.fault
+        return {token: self.stored[token] for token in tokens if token in self.stored}
+
+    async def until(self, times: int) -> None:
+        """Wait until the store was asked so often."""
+        while len(self.asked) < times and self.streams.count:
+            self.was_asked.clear()
+            await self.was_asked.wait()
+
+    def open(self, token: str) -> FakeStream:
+        self.stored[token] = record({"token": token, "expires_at_ms": NOW_MS + 1_000})
+        stream = FakeStream()
+        self.streams.add(stream, self.stored[token])
+        return stream
+
+
+@pytest.fixture
+async def looked() -> Looked:
+    return Looked()
+
+
+async def test_all_sessions_are_asked_about_at_once(looked: Looked) -> None:
+    streams = [looked.open("a"), looked.open("b"), looked.open("a")]
+    await looked.recheck.look()
+    assert looked.asked == [["a", "b"]]
+    assert [stream.cut_for for stream in streams] == [[], [], []]
+    looked.streams.close()
+
+
+async def test_without_streams_nobody_asks(looked: Looked) -> None:
+    looked.streams.add(FakeStream(), None)
+    await looked.recheck.look()
+    assert looked.asked == []
+
+
+async def test_streams_of_a_revoked_session_end(looked: Looked) -> None:
+    first, second, other = looked.open("a"), looked.open("a"), looked.open("b")
+    del looked.stored["a"]
+    await looked.recheck.look()
+    assert first.cut_for == second.cut_for == [Reason.SESSION_ENDED]
+    assert other.cut_for == []
+    await looked.recheck.look()
+    assert looked.asked == [["a", "b"], ["b"]]
+    looked.streams.close()
+
+
+@pytest.mark.parametrize("change", ["expired", "banned"])
+async def test_streams_of_a_session_that_is_not_live_any_more_end(looked: Looked, change: str) -> None:
+    stream = looked.open("a")
+    session = {"token": "a", "expires_at_ms": NOW_MS - 1 if change == "expired" else NOW_MS + 1_000}
+    looked.stored["a"] = record(session, banned=change == "banned")
+    await looked.recheck.look()
+    assert stream.cut_for == [Reason.SESSION_ENDED]
+    looked.streams.close()
+
+
+async def test_an_extended_session_is_known_as_such(looked: Looked) -> None:
+    stream = looked.open("a")
+    looked.stored["a"] = record({"token": "a", "expires_at_ms": NOW_MS + 9_000})
+    await looked.recheck.look()
+    found: list[SessionRecord] = []
+    looked.streams._on_cut = found.append
+    looked.streams.cut_session("a")
+    assert stream.cut_for == [Reason.SESSION_ENDED]
+    assert found == [looked.stored["a"]]
+    looked.streams.close()
+
+
+@pytest.mark.parametrize("fault", [StoreUnavailable("gone"), ValueError("a defect")])
+async def test_a_store_that_cannot_answer_cuts_nothing_and_is_asked_again(looked: Looked, fault: Exception) -> None:
+    stream = looked.open("a")
+    looked.fault = fault
+    running = asyncio.create_task(looked.recheck.run())
+    await looked.until(3)
+    assert stream.cut_for == []
+    looked.fault = None
+    del looked.stored["a"]
+    await looked.until(len(looked.asked) + 1)
+    await asyncio.sleep(0)
+    assert stream.cut_for == [Reason.SESSION_ENDED]
+    running.cancel()
+    looked.streams.close()
