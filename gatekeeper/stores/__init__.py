@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 from msgspec.structs import asdict
 
 from gatekeeper.config.schema import Settings, Store
-from gatekeeper.config.server_url import KINDS, parse_server_url
+from gatekeeper.config.server_url import parse_server_url
 from gatekeeper.config.store_checks import APP, REDIS, SQLITE, kind_of
 from gatekeeper.core.cookies import Keys
 from gatekeeper.core.errors import GatekeeperError
 from gatekeeper.stores.http import HttpStore
 from gatekeeper.stores.protocol import SessionStore
 from gatekeeper.stores.secondary import SecondaryStore
-from gatekeeper.stores.servers import DRIVERS, ServerDatabase
 from gatekeeper.stores.sql import Database, SqlStore
 from gatekeeper.stores.sqlite import SqliteFile
 from gatekeeper.stores.tables import Mapped, Tables
@@ -48,7 +47,8 @@ def open_store(settings: Settings, keys: Keys, cookie_name: str) -> SessionStore
 
 
 def _open_redis(url: str, store: Store) -> "RedisStore":
-    _require("redis", "redis")
+    if find_spec("redis") is None:
+        raise GatekeeperError("store: redis is not installed: pip install 'gatekeeper[redis]'")
     from gatekeeper.stores.redis import RedisStore
 
     return RedisStore(url, session_extra=store.fields.session, user_extra=store.fields.user, pool=store.pool)
@@ -57,8 +57,8 @@ def _open_redis(url: str, store: Store) -> "RedisStore":
 def _database(url: str) -> Database:
     if kind_of(url) == SQLITE:
         return SqliteFile(Path(url.removeprefix("sqlite:///")))
-    kind = KINDS[kind_of(url)]
-    _require(*DRIVERS[kind])
+    from gatekeeper.stores.servers import ServerDatabase  # takes 7 MB, which SQLite has no use for
+
     return ServerDatabase(parse_server_url(url))
 
 
@@ -67,9 +67,3 @@ def _tables(store: Store, with_organizations: bool) -> Tables:
     fields = asdict(store.fields)
     mapped = {key: Mapped(name, columns[key], fields.get(key, ())) for key, name in names.items()}
     return Tables(**mapped, with_organizations=with_organizations)
-
-
-def _require(module: str, extra: str) -> None:
-    """Say so now, rather than at the first request, where a library is not installed."""
-    if find_spec(module) is None:
-        raise GatekeeperError(f"store: {module} is not installed; pip install 'gatekeeper[{extra}]'")

@@ -6,6 +6,7 @@ The drivers are asyncpg and asyncmy, through SQLAlchemy.
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from importlib.util import find_spec
 from typing import Any, TypeVar, cast
 from zoneinfo import ZoneInfo
 
@@ -14,13 +15,13 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from gatekeeper.config.server_url import Kind, ServerUrl
+from gatekeeper.core.errors import GatekeeperError
 from gatekeeper.stores.sql import Execute, Opened
 
 _T = TypeVar("_T")
 
-DRIVERS: dict[Kind, tuple[str, str]] = {"postgresql": ("asyncpg", "postgres"), "mysql": ("asyncmy", "mysql")}
-"""For each kind the library that it needs, and the extra that installs it."""
-
+_DRIVERS: dict[Kind, str] = {"postgresql": "asyncpg", "mysql": "asyncmy"}
+_EXTRAS: dict[Kind, str] = {"postgresql": "postgres", "mysql": "mysql"}
 _QUERY: dict[Kind, dict[str, str]] = {
     "postgresql": {"target_session_attrs": "primary"},  # on a replica, a revoked session would live on for a while
     "mysql": {"charset": "utf8mb4"},
@@ -28,9 +29,16 @@ _QUERY: dict[Kind, dict[str, str]] = {
 
 
 class ServerDatabase:
-    """A Database that is reached over the network or a Unix socket."""
+    """A Database that is reached over the network or a Unix socket.
+
+    Raises GatekeeperError where its driver is not installed.
+    """
 
     def __init__(self, url: ServerUrl) -> None:
+        if find_spec(_DRIVERS[url.kind]) is None:
+            raise GatekeeperError(
+                f"store: {_DRIVERS[url.kind]} is not installed: pip install 'gatekeeper[{_EXTRAS[url.kind]}]'"
+            )
         self.label = url.label
         self._url = url
 
@@ -106,7 +114,7 @@ class _Connections(Opened):
 
 def _driver_url(url: ServerUrl) -> URL:
     query = {**_QUERY[url.kind], **url.query}
-    driver = f"{url.kind}+{DRIVERS[url.kind][0]}"
+    driver = f"{url.kind}+{_DRIVERS[url.kind]}"
     return URL.create(driver, url.user, url.password, url.host, url.port, url.database, query)
 
 
