@@ -23,7 +23,7 @@ CONFIG = """\
 listen: 127.0.0.1:{port}
 upstream: http://127.0.0.1:{upstream}
 secret: {secret}
-store: sqlite:///{database}
+store: {store}
 protect: [/dashboard]
 log: {{access: false}}
 """
@@ -51,19 +51,22 @@ class RunningGate:
 
 
 @asynccontextmanager
-async def running_gate(upstream: int, more: str = NO_ADMIN) -> AsyncIterator[RunningGate]:
-    """A gate in front of the app on port `upstream`; `more` are further settings.  Ended with the block."""
+async def running_gate(upstream: int, more: str = NO_ADMIN, store: str | None = None) -> AsyncIterator[RunningGate]:
+    """A gate in front of the app on port `upstream`; `more` are further settings.  Ended with the block.
+
+    Its store is the SQLite file with one session, or the one at this URL.
+    """
     with tempfile.TemporaryDirectory() as folder:
         database, log = Path(folder) / "auth.db", Path(folder) / "gate.log"
         _fill(database)
         port = free_port()
         config = Path(folder) / "config.yaml"
-        config.write_text(CONFIG.format(port=port, upstream=upstream, secret=SECRET, database=database) + more)
+        store = store or f"sqlite:///{database}"
+        config.write_text(CONFIG.format(port=port, upstream=upstream, secret=SECRET, store=store) + more)
         with log.open("wb") as output:
             command = [sys.executable, "-m", "gatekeeper", "run", "-c", str(config)]
             process = await asyncio.create_subprocess_exec(*command, stdout=output, stderr=output)
-        cookie = f"Cookie: better-auth.session_token={sign_value(TOKEN, Keys([SECRET]))}"
-        gate = RunningGate(port, process, cookie, database, log)
+        gate = RunningGate(port, process, cookie_of(TOKEN), database, log)
         try:
             await _until_open(gate)
             yield gate
@@ -77,9 +80,14 @@ def accepts(more: str) -> bool:
     """Whether `gatekeeper check` accepts these further settings."""
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "config.yaml"
-        config.write_text(CONFIG.format(port=8080, upstream=3000, secret=SECRET, database="auth.db") + more)
+        config.write_text(CONFIG.format(port=8080, upstream=3000, secret=SECRET, store="sqlite:///auth.db") + more)
         command = [sys.executable, "-m", "gatekeeper", "check", "-c", str(config)]
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def cookie_of(token: str) -> str:
+    """The `Cookie` header field of a session."""
+    return f"Cookie: better-auth.session_token={sign_value(token, Keys([SECRET]))}"
 
 
 def free_port() -> int:
