@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from importlib.util import find_spec
 from typing import Any, TypeVar, cast
+from weakref import WeakSet
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import URL, Connection, Executable, SelectBase
+from sqlalchemy import URL, Connection, Executable, SelectBase, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -19,6 +20,9 @@ from gatekeeper.core.errors import GatekeeperError
 from gatekeeper.stores.sql import Execute, Opened
 
 _T = TypeVar("_T")
+
+CLOSE_S = 1.0
+"""How long a server may take to say farewell."""
 
 _DRIVERS: dict[Kind, str] = {"postgresql": "asyncpg", "mysql": "asyncmy"}
 _EXTRAS: dict[Kind, str] = {"postgresql": "postgres", "mysql": "mysql"}
@@ -71,34 +75,56 @@ class _Connections(Opened):
     def __init__(self, engine: AsyncEngine, zone: ZoneInfo) -> None:
         self._engine = engine
         self._zone = zone
-        self._readers = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._readings: set[asyncio.Task[Any]] = set()
+        self._made: WeakSet[Any] = WeakSet()
+        if engine.dialect.driver == "asyncpg":
+            event.listen(engine.sync_engine, "connect", self._note_made)
 
     async def look(self, look: Callable[[Connection], _T]) -> _T:
         async with self._engine.connect() as connection:
             return await connection.run_sync(look)
 
     async def run(self, work: Callable[[Execute], _T]) -> _T:
-        """As `Opened.run`; once more where a connection turned out to be dead, as all are after a restart."""
-        self._readers += 1
-        self._idle.clear()
+        """As `Opened.run`; once more where a connection turned out to be dead, as all are after a restart.
+
+        Who is cancelled leaves at once: a driver may take its time to end what it has begun.
+        """
+        reading = asyncio.get_running_loop().create_task(self._run(work))
+        self._readings.add(reading)
+        reading.add_done_callback(self._was_read)
         try:
-            try:
-                return await self._run_once(work)
-            except DBAPIError as exc:
-                if not exc.connection_invalidated:
-                    raise
-            return await self._run_once(work)
-        finally:
-            self._readers -= 1
-            if not self._readers:
-                self._idle.set()
+            return await asyncio.shield(reading)
+        except asyncio.CancelledError:
+            reading.cancel()
+            raise
 
     async def close(self) -> None:
-        """As `Opened.close`: a pool forgets those that are out when it is disposed."""
-        await self._idle.wait()
+        """As `Opened.close`: a pool forgets those that are out when it is disposed.
+
+        asyncpg's connections are closed before, all at once and within a time: of itself it waits for ever for a
+        server that has gone without a word.
+        """
+        while self._readings:
+            await asyncio.wait(self._readings)
+        await asyncio.gather(*(made.close(timeout=CLOSE_S) for made in self._made), return_exceptions=True)
         await self._engine.dispose()
+
+    def _note_made(self, connection: Any, _record: object) -> None:
+        self._made.add(connection.driver_connection)
+
+    def _was_read(self, reading: asyncio.Task[Any]) -> None:
+        """Look at a failure: where nobody waits any more, asyncio would complain."""
+        self._readings.discard(reading)
+        if not reading.cancelled():
+            reading.exception()
+
+    async def _run(self, work: Callable[[Execute], _T]) -> _T:
+        try:
+            return await self._run_once(work)
+        except DBAPIError as exc:
+            if not exc.connection_invalidated:
+                raise
+        return await self._run_once(work)
 
     async def _run_once(self, work: Callable[[Execute], _T]) -> _T:
         async with self._engine.connect() as connection:

@@ -5,12 +5,13 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from sqlalchemy import select, text
 
 from gatekeeper.config.server_url import parse_server_url
 from gatekeeper.core.errors import StoreUnavailable
 from gatekeeper.core.model import SessionToken
 from gatekeeper.stores.protocol import SessionStore
-from gatekeeper.stores.servers import ServerDatabase
+from gatekeeper.stores.servers import ServerDatabase, _Connections
 from gatekeeper.stores.sql import SqlStore
 from tests.servers.labs import Lab, MariadbLab, PostgresLab
 from tests.servers.mariadb import MariadbServer
@@ -387,6 +388,77 @@ async def test_a_server_that_does_not_answer_is_given_up(scheme: str) -> None:
     await store.close()
     server.close()
     await server.wait_closed()
+
+
+class Relay:
+    """A way to a server on which, once it is `cut`, nothing arrives any more, and nobody is told."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._writers: list[asyncio.StreamWriter] = []
+        self.cut = False
+
+    async def __aenter__(self) -> int:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for writer in self._writers:
+            writer.close()
+        await self._server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, to_there = await asyncio.open_connection("127.0.0.1", self._port)
+        self._writers += [writer, to_there]
+        await asyncio.gather(self._pass(reader, to_there), self._pass(there, writer))
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            if not self.cut:
+                writer.write(data)
+        if not self.cut:
+            writer.close()
+
+
+async def test_a_server_that_went_without_a_word_holds_nobody_up(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither who reads, nor who closes the connections that were kept."""
+    monkeypatch.setattr("gatekeeper.stores.servers.CLOSE_S", 0.05)
+    await sign_in(lab)
+    relay = Relay(lab.server.port)
+    async with relay as port:
+        database = ServerDatabase(parse_server_url(lab.url.replace(f":{lab.server.port}/", f":{port}/")))
+        store = SqlStore(database, pool=3)
+        assert all(await asyncio.gather(*(store.read_session(TOKEN) for _ in range(3))))
+        relay.cut = True
+        store._timeout_s = 0.05
+        with pytest.raises(StoreUnavailable, match="no answer within"):
+            await store.read_session(TOKEN)
+        async with asyncio.timeout(30):
+            await store.close()
+
+
+async def test_who_gives_up_does_not_wait_for_the_driver(postgres: Lab) -> None:
+    """asyncpg takes two seconds to end a query on a server that has gone."""
+    await sign_in(postgres)
+    relay = Relay(postgres.server.port)
+    async with relay as port:
+        opened = ServerDatabase(parse_server_url(postgres.url.replace(f":{postgres.server.port}/", f":{port}/"))).open(
+            1, 60.0
+        )
+        assert isinstance(opened, _Connections)
+        await opened.run(lambda execute: execute(select(text("1")), {}))
+        relay.cut = True
+        read = asyncio.ensure_future(opened.run(lambda execute: execute(select(text("1")), {})))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        read.cancel()
+        await asyncio.wait((read,))
+        assert read.cancelled()
+        assert len(opened._readings) == 1
+        await opened.close()
+        assert not opened._readings
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "mysql"])
