@@ -152,7 +152,9 @@ class RequireSettings(msgspec.Struct, frozen=True):
     two_factor: Annotated[bool, "The user has two-factor authentication on."] = False
     roles: Annotated[tuple[str, ...], "The user has one of these roles."] = ()
     email_domains: Annotated[tuple[str, ...], "The user's verified address is in one of these domains."] = ()
-    organizations: Annotated[tuple[str, ...], "The user is a member of one of these organizations, by id or slug."] = ()
+    organizations: Annotated[
+        tuple[str, ...], "The user is a member of one of these, each a slug or `id:` and an id."
+    ] = ()
 
 
 class ProtectRule(msgspec.Struct, frozen=True):

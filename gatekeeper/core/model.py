@@ -86,11 +86,16 @@ class AuthStatus(StrEnum):
     UNKNOWN = "unknown"
 
 
+ORGANIZATION_ID = "id:"
+"""What stands before an organization's id where its slug could stand."""
+
+
 class User(msgspec.Struct, frozen=True):
     """A user as Better Auth stores it; plugin columns are None where the table has none.
 
-    `extra` holds the columns that `store.fields.user` declares, by their configured names.  `organizations` has id and
-    slug of each one that the user is a member of; it is empty where no rule asks, and the store was not either.
+    `extra` holds the columns that `store.fields.user` declares, by their configured names.  `organizations` has the
+    slug of each one that the user is a member of, and its id after ORGANIZATION_ID; it is empty where no rule asks,
+    and the store was not either.
     """
 
     id: str

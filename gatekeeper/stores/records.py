@@ -7,12 +7,12 @@ a live one, the gate refuses it.  Ids may be text, UUID or integer and are text 
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from gatekeeper.core.model import Session, SessionRecord, User
+from gatekeeper.core.model import ORGANIZATION_ID, Session, SessionRecord, User
 
 SESSION_FIELDS = ("id", "expiresAt", "token", "createdAt", "updatedAt", "ipAddress", "userAgent", "userId")
 USER_FIELDS = ("id", "name", "email", "emailVerified", "image", "createdAt", "updatedAt")
@@ -35,11 +35,11 @@ def record_of(
     user: Mapping[str, Any],
     session_extra: Sequence[str] = (),
     user_extra: Sequence[str] = (),
-    organizations: Iterable[object] = (),
+    organizations: Iterable[Sequence[object]] = (),
 ) -> SessionRecord | None:
     """The record that these two rows make, or None.
 
-    `*_extra` are the declared further fields, `organizations` ids and slugs of those that the user is a member of.
+    `*_extra` are the declared further fields, `organizations` id and slug of each that the user is a member of.
     """
     read_session = _session_of(session, session_extra)
     read_user = _user_of(user, user_extra, organizations)
@@ -90,7 +90,7 @@ def _session_of(row: Mapping[str, Any], extra: Sequence[str]) -> Session | None:
     )
 
 
-def _user_of(row: Mapping[str, Any], extra: Sequence[str], organizations: Iterable[object]) -> User | None:
+def _user_of(row: Mapping[str, Any], extra: Sequence[str], organizations: Iterable[Sequence[object]]) -> User | None:
     created, updated = date_ms(row.get("createdAt")), date_ms(row.get("updatedAt"))
     user_id, name, email = _id(row.get("id")), _text(row.get("name")), _text(row.get("email"))
     if created is None or updated is None or user_id is None or name is None or email is None:
@@ -109,7 +109,7 @@ def _user_of(row: Mapping[str, Any], extra: Sequence[str], organizations: Iterab
         banned=_is_banned(row.get("banned")),
         ban_expires_ms=date_ms(row.get("banExpires")),
         extra={field: _plain(row.get(field)) for field in extra},
-        organizations=frozenset(filter(None, map(_id, organizations))),
+        organizations=frozenset(name for pair in organizations for name in _organization_names(*pair)),
     )
 
 
@@ -118,6 +118,18 @@ def _id(value: object) -> str | None:
     if isinstance(value, bool) or not isinstance(value, (str, int, UUID)):
         return None
     return str(value) or None
+
+
+def _organization_names(organization_id: object, slug: object) -> Iterator[str]:
+    """What rules may call an organization.
+
+    Whoever makes one chooses its slug, which may be another one's id: an id is never taken for a slug, nor a slug for
+    an id.
+    """
+    if (found := _id(organization_id)) is not None:
+        yield ORGANIZATION_ID + found
+    if isinstance(slug, str) and slug and not slug.startswith(ORGANIZATION_ID):
+        yield slug
 
 
 def _text(value: object) -> str | None:

@@ -26,8 +26,8 @@ TIMEOUT_S = 2.0
 """How long a read may take before the store counts as unavailable."""
 
 _T = TypeVar("_T")
-_Found = tuple[dict[str, Any], dict[str, Any], list[Any]]
-"""Fields of a session and of its user, ids and slugs of the user's organizations."""
+_Found = tuple[dict[str, Any], dict[str, Any], Sequence[Sequence[Any]]]
+"""Fields of a session and of its user, id and slug of each of the user's organizations."""
 
 Execute = Callable[[SelectBase, Mapping[str, Any]], Sequence[Sequence[Any]]]
 """Rows of a statement with these parameters.  Called where waiting is allowed: see `Opened.run`."""
@@ -193,7 +193,7 @@ def _find(plan: Plan, token: str, execute: Execute) -> _Found | None:
             continue
         if plan.memberships is None:
             return session, user, []
-        return session, user, [name for row in execute(plan.memberships, {"user": user["id"]}) for name in row]
+        return session, user, execute(plan.memberships, {"user": user["id"]})
     return None
 
 

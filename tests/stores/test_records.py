@@ -253,3 +253,26 @@ def test_declared_fields_hold_what_json_can_say(value: object, expected: object)
     assert record is not None
     assert record.session.extra == {"device": expected}
     assert record.user.extra == {"plan": expected}
+
+
+# Organizations
+
+
+@pytest.mark.parametrize(
+    ("pair", "names"),
+    [
+        pytest.param(("o1", "acme"), {"id:o1", "acme"}, id="both"),
+        pytest.param((7, "acme"), {"id:7", "acme"}, id="a-number"),
+        pytest.param(("o1", "o2"), {"id:o1", "o2"}, id="a-slug-that-is-the-id-of-another-one"),
+        pytest.param(("o1", "id:o2"), {"id:o1"}, id="a-slug-that-is-written-like-an-id"),
+        pytest.param(("o1", None), {"id:o1"}, id="no-slug"),
+        pytest.param(("o1", ""), {"id:o1"}, id="an-empty-slug"),
+        pytest.param((None, 7), set(), id="neither"),
+    ],
+)
+def test_the_slug_of_an_organization_is_never_the_id_of_another_one(
+    pair: tuple[object, object], names: set[str]
+) -> None:
+    record = record_of(SESSION, USER, organizations=[pair])
+    assert record is not None
+    assert record.user.organizations == names

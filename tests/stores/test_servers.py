@@ -229,7 +229,10 @@ async def test_memberships_come_along_where_they_are_asked_for(lab: Lab) -> None
         record = await store.read_session(token)
         assert record is not None
         found[token] = record.user.organizations
-    assert found == {TOKEN: {"acme", "id-of-acme", "globex", "id-of-globex"}, "other": {"initech", "id-of-initech"}}
+    assert found == {
+        TOKEN: {"acme", "id:id-of-acme", "globex", "id:id-of-globex"},
+        "other": {"initech", "id:id-of-initech"},
+    }
     await lab.execute(f"delete from {lab.quoted('member')}")  # noqa: S608
     for opened in (store, plain):
         record = await opened.read_session(TOKEN)
