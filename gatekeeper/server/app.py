@@ -104,12 +104,12 @@ async def serve(
         serve_admin(settings.admin.listen, gate, Health(gate)) as admin,
     ):
         streams = Streams(gate.runtime.sessions.get, now_ms, _Auditor(telemetry).stream_was_cut)
-        sessions = gate.runtime.sessions
-        recheck = asyncio.create_task(Recheck(streams, sessions.read_all, now_ms, sessions.recheck_s).run())
         server = _build_server(settings, gate, streams, share, fast_lane=fast_lane)
         _raise_file_limit(settings)
         listener = await _listen(settings, server, share)
         served = Served(gate, server, streams, listener, admin, share)
+        sessions = gate.runtime.sessions
+        recheck = asyncio.create_task(Recheck(streams, sessions.read_all, now_ms, sessions.recheck_s).run())
         try:
             await _check_store(gate.runtime)
             observe(telemetry, gate, server, streams)

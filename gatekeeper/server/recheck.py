@@ -12,6 +12,7 @@ from gatekeeper.core.errors import StoreError
 from gatekeeper.core.model import SessionRecord, SessionToken
 from gatekeeper.core.policy import fault_of
 from gatekeeper.server.streams import Streams
+from gatekeeper.stores.protocol import StoreIncomplete
 
 logger = logging.getLogger("gatekeeper")
 
@@ -47,7 +48,12 @@ class Recheck:
         tokens = self._streams.tokens()
         if not tokens:
             return
-        found = await self._read_all(tokens)
+        try:
+            found = await self._read_all(tokens)
+        except StoreIncomplete as error:
+            logger.debug("the sessions of some open streams could not be read: %s", error)
+            found = error.found
+            tokens = [token for token in tokens if token not in error.unknown]
         for token in tokens:
             record = found.get(token)
             if record is None or fault_of(record, self._clock()) is not None:

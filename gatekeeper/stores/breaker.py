@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from gatekeeper.core.errors import StoreLimited, StoreUnavailable
 from gatekeeper.core.model import SessionRecord, SessionToken
-from gatekeeper.stores.protocol import SessionStore
+from gatekeeper.stores.protocol import SessionStore, StoreIncomplete
 
 _T = TypeVar("_T")
 
@@ -59,7 +59,7 @@ class Breaker:
             self._closed_until = now + PAUSE_S
         try:
             found = await read()
-        except StoreLimited:
+        except (StoreLimited, StoreIncomplete):
             self._failures = 0
             raise
         except StoreUnavailable as error:

@@ -12,7 +12,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from enum import Enum
 from typing import Final, Literal
 
@@ -20,7 +20,7 @@ import msgspec
 
 from gatekeeper.core.errors import StoreUnavailable
 from gatekeeper.core.model import SessionRecord, SessionToken
-from gatekeeper.stores.protocol import SessionStore
+from gatekeeper.stores.protocol import SessionStore, StoreIncomplete
 
 
 class _Absent(Enum):
@@ -152,13 +152,23 @@ class SessionCache:
         return found[0]
 
     async def read_all(self, tokens: Sequence[SessionToken]) -> Mapping[SessionToken, SessionRecord]:
-        """Those of these sessions that the store has now; the others are forgotten.  Raises StoreUnavailable."""
+        """Those of these sessions that the store has now; the others are forgotten.
+
+        Raises StoreUnavailable, StoreIncomplete for one.
+        """
         self.counters.reads += 1
-        found = await self._store.read_sessions(tokens)
-        for token in tokens:
-            if token not in found:
-                self.forget(token)
+        try:
+            found = await self._store.read_sessions(tokens)
+        except StoreIncomplete as error:
+            self._forget_others(tokens, error.found.keys() | error.unknown)
+            raise
+        self._forget_others(tokens, found.keys())
         return found
+
+    def _forget_others(self, tokens: Sequence[SessionToken], than: Set[SessionToken]) -> None:
+        for token in tokens:
+            if token not in than:
+                self.forget(token)
 
     async def check(self) -> None:
         """Raise StoreUnavailable if the store cannot answer."""

@@ -12,9 +12,11 @@ import asyncio
 from collections.abc import Sequence
 
 from gatekeeper.core.cookies import Keys, sign_value
+from gatekeeper.core.errors import StoreLimited, StoreUnavailable
 from gatekeeper.core.forwarding import parse_address
 from gatekeeper.core.model import SessionRecord, SessionToken
 from gatekeeper.stores.get_session import Answer, GetSession
+from gatekeeper.stores.protocol import StoreIncomplete
 from gatekeeper.stores.records import SESSION_FIELDS, USER_FIELDS, record_of
 
 TIMEOUT_S = 2.0
@@ -22,6 +24,9 @@ TIMEOUT_S = 2.0
 
 RECHECK_S = 30.0
 """How often the sessions of open streams are asked for: each is a request to the app."""
+
+FAILURES = 3
+"""After so many, the question for several sessions ends."""
 
 _ADDRESSES = 10_000
 _MAX_COOKIE_CHARS = 4096  # what the gate reads of a signed cookie: a longer one comes from no request
@@ -79,14 +84,24 @@ class HttpStore:
         return record
 
     async def read_sessions(self, tokens: Sequence[SessionToken]) -> dict[SessionToken, SessionRecord]:
-        records: dict[SessionToken, SessionRecord] = {}
-        rest = iter(dict.fromkeys(tokens))
+        """As every store's.  Who is refused, or fails, keeps nobody else's session from being asked for.
+
+        After some failures no more are asked for: the app cannot answer.
+        """
+        wanted = dict.fromkeys(tokens)
+        said: dict[SessionToken, SessionRecord | None] = {}
+        troubles: list[StoreUnavailable] = []
+        rest = iter(wanted)
 
         async def read_on() -> None:
-            for token in rest:
-                record = await self.read_session(token, self._addresses.get(token))
-                if record is not None:
-                    records[token] = record
+            while sum(not isinstance(trouble, StoreLimited) for trouble in troubles) < FAILURES:
+                token = next(rest, None)
+                if token is None:
+                    return
+                try:
+                    said[token] = await self.read_session(token, self._addresses.get(token))
+                except StoreUnavailable as trouble:
+                    troubles.append(trouble)
 
         readers = [asyncio.ensure_future(read_on()) for _ in range((self._pool + 1) // 2)]
         try:
@@ -95,7 +110,12 @@ class HttpStore:
             for reader in readers:
                 reader.cancel()
             await asyncio.gather(*readers, return_exceptions=True)
-        return records
+        records = {token: record for token, record in said.items() if record is not None}
+        if not troubles:
+            return records
+        if not said:
+            raise min(troubles, key=lambda trouble: isinstance(trouble, StoreLimited))
+        raise StoreIncomplete(str(troubles[-1]), records, wanted.keys() - said.keys())
 
     async def close(self) -> None:
         """Close every connection, once the reads under way have ended.  What is asked later is unavailable."""

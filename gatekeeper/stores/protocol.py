@@ -1,9 +1,19 @@
 """What the gate asks of a session store.  Errors: `core.errors.StoreUnavailable` and `StoreError`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Protocol
 
+from gatekeeper.core.errors import StoreUnavailable
 from gatekeeper.core.model import SessionRecord, SessionToken
+
+
+class StoreIncomplete(StoreUnavailable):
+    """Of several sessions the store could say only of some whether there are any: of all but `unknown`."""
+
+    def __init__(self, message: str, found: Mapping[SessionToken, SessionRecord], unknown: Set[SessionToken]) -> None:
+        super().__init__(message)
+        self.found = found
+        self.unknown = unknown
 
 
 class SessionStore(Protocol):
@@ -30,7 +40,10 @@ class SessionStore(Protocol):
 
     async def read_sessions(self, tokens: Sequence[SessionToken]) -> Mapping[SessionToken, SessionRecord]:
         """Those of these sessions that there are, as `read_session` gives them, but for what only rules ask for
-        (memberships).  Few questions however many tokens.  Raises StoreUnavailable."""
+        (memberships).  Few questions however many tokens.
+
+        Raises StoreUnavailable; StoreIncomplete where it could say something of some of them.
+        """
         ...
 
     async def check(self) -> None:

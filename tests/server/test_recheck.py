@@ -9,6 +9,7 @@ from gatekeeper.core.errors import StoreUnavailable
 from gatekeeper.core.model import Reason, SessionRecord, SessionToken
 from gatekeeper.server.recheck import Recheck
 from gatekeeper.server.streams import Streams
+from gatekeeper.stores.protocol import StoreIncomplete
 from tests.core.records import NOW_MS, record
 from tests.server.test_streams import FakeStream
 
@@ -82,6 +83,16 @@ async def test_streams_of_a_session_that_is_not_live_any_more_end(looked: Looked
     looked.stored["a"] = record(session, banned=change == "banned")
     await looked.recheck.look()
     assert stream.cut_for == [Reason.SESSION_ENDED]
+    looked.streams.close()
+
+
+async def test_of_some_nothing_is_known(looked: Looked) -> None:
+    """Those that have ended are cut all the same."""
+    live, unknown, ended = looked.open("live"), looked.open("unknown"), looked.open("ended")
+    found = {SessionToken("live"): looked.stored["live"]}
+    looked.fault = StoreIncomplete("one is refused", found, {SessionToken("unknown")})
+    await looked.recheck.look()
+    assert (live.cut_for, unknown.cut_for, ended.cut_for) == ([], [], [Reason.SESSION_ENDED])
     looked.streams.close()
 
 

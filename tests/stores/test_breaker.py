@@ -8,6 +8,7 @@ import pytest
 from gatekeeper.core.errors import StoreLimited, StoreUnavailable
 from gatekeeper.core.model import SessionToken
 from gatekeeper.stores.breaker import FAILURES, PAUSE_S, Breaker
+from gatekeeper.stores.protocol import StoreIncomplete
 from tests.core.records import record
 
 TOKEN = SessionToken("token")
@@ -20,6 +21,7 @@ class Store:
     def __init__(self) -> None:
         self.cause: str | None = None
         self.limits: set[str | None] = set()
+        self.unknown: set[SessionToken] = set()
         self.addresses: list[str | None] = []
         self.reads = 0
         self.closed = 0
@@ -40,6 +42,8 @@ class Store:
     async def read_sessions(self, tokens: Sequence[SessionToken]) -> dict[SessionToken, object]:
         self.reads += 1
         await self.check()
+        if self.unknown:
+            raise StoreIncomplete("app: 429", {}, self.unknown)
         return dict.fromkeys(tokens, FOUND)
 
     async def check(self) -> None:
@@ -158,6 +162,14 @@ async def test_reads_of_several_count_as_well(bench: Bench) -> None:
     with pytest.raises(StoreUnavailable):
         await bench.breaker.read_sessions([TOKEN])
     assert bench.store.reads == 0
+
+
+async def test_a_store_that_says_something_of_several_is_well(bench: Bench) -> None:
+    bench.store.unknown = {TOKEN}
+    for _ in range(2 * FAILURES):
+        with pytest.raises(StoreIncomplete):
+            await bench.breaker.read_sessions([TOKEN])
+    assert bench.store.reads == 2 * FAILURES
 
 
 async def test_the_address_is_passed_on(bench: Bench) -> None:

@@ -12,6 +12,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from gatekeeper.core.errors import StoreUnavailable
 from gatekeeper.core.model import Session, SessionRecord, SessionToken, User
 from gatekeeper.stores.cache import ABSENT, SessionCache
+from gatekeeper.stores.protocol import StoreIncomplete
 
 MAX_AGE_S = 10.0
 NEGATIVE_AGE_S = 2.0
@@ -289,6 +290,17 @@ async def test_what_a_look_at_several_does_not_find_is_forgotten(s: Setting) -> 
     with pytest.raises(StoreUnavailable):
         await s.cache.read_all([SessionToken("b")])
     assert s.peek("b") is s.store.records["b"]
+
+
+async def test_a_look_that_says_nothing_of_some_leaves_these_as_they_are(s: Setting) -> None:
+    for token in ("a", "b", "c"):
+        s.store.put(token)
+        await s.get(token)
+    found = {SessionToken("a"): s.store.records["a"]}
+    s.store.error = StoreIncomplete("gone", found, {SessionToken("b")})
+    with pytest.raises(StoreIncomplete):
+        await s.cache.read_all([SessionToken("a"), SessionToken("b"), SessionToken("c")])
+    assert [s.peek(token) for token in ("a", "b", "c")] == [s.store.records["a"], s.store.records["b"], None]
 
 
 # Bounds

@@ -17,7 +17,7 @@ from gatekeeper.core.errors import GatekeeperError, StoreLimited, StoreUnavailab
 from gatekeeper.core.model import SessionToken
 from gatekeeper.stores.get_session import BODY_LIMIT_BYTES
 from gatekeeper.stores.http import HttpStore
-from gatekeeper.stores.protocol import SessionStore
+from gatekeeper.stores.protocol import SessionStore, StoreIncomplete
 from tests.better_auth_db import iso
 from tests.certificates import Authority
 from tests.server.upstreams import Received, RecordingUpstream, recording_upstream
@@ -442,8 +442,27 @@ async def test_several_leave_connections_to_visitors(app: RecordingUpstream) -> 
         assert await several == {}, "the app answers with another session"
 
 
-async def test_one_failure_ends_the_question_for_several(app: RecordingUpstream) -> None:
-    script(app, NOBODY, http(500), NOBODY)
+@pytest.mark.parametrize("status", [429, 500])
+async def test_who_is_refused_keeps_nobody_else_from_being_asked_for(app: RecordingUpstream, status: int) -> None:
+    script(app, NOBODY, http(status), SOMEBODY, NOBODY)
+    async with asking(app, pool=1) as store:
+        tokens = [SessionToken("gone"), SessionToken("refused"), TOKEN, SessionToken("gone too")]
+        with pytest.raises(StoreIncomplete, match=f"answered {status}") as caught:
+            await store.read_sessions(tokens)
+    assert caught.value.found.keys() == {TOKEN}
+    assert caught.value.unknown == {"refused"}
+
+
+async def test_where_all_are_refused_the_app_is_well(app: RecordingUpstream) -> None:
+    script(app, http(429))
+    async with asking(app, pool=1) as store:
+        with pytest.raises(StoreLimited):
+            await store.read_sessions([SessionToken(f"{n}") for n in range(9)])
+    assert len(app.requests) == 9
+
+
+async def test_some_failures_end_the_question_for_several(app: RecordingUpstream) -> None:
+    script(app, http(500))
     async with asking(app, pool=4) as store:
         with pytest.raises(StoreUnavailable, match="answered 500"):
             await store.read_sessions([SessionToken(f"{n}") for n in range(100)])
