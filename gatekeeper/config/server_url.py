@@ -57,7 +57,7 @@ class ServerUrl(msgspec.Struct, frozen=True):
             return None
         context = ssl.create_default_context(cafile=self.ssl_root)
         context.check_hostname = self.ssl_mode == "verify-full"
-        if self.ssl_mode == "require":
+        if self.ssl_mode == "require" and self.ssl_root is None:  # with one it is verify-ca, as for libpq
             context.verify_mode = ssl.CERT_NONE
         return context
 

@@ -50,6 +50,7 @@ def test_how_certificates_are_judged(tmp_path: Path) -> None:
         ("sslmode=require", ssl.CERT_NONE, False),
         ("sslmode=verify-ca", ssl.CERT_REQUIRED, False),
         ("sslmode=verify-full", ssl.CERT_REQUIRED, True),
+        (f"sslmode=require&sslrootcert={root}", ssl.CERT_REQUIRED, False),
         (f"sslrootcert={root}", ssl.CERT_REQUIRED, True),
     ):
         context = parse_server_url(f"mysql://h/d?{query}").ssl_context()
