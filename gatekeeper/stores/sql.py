@@ -39,6 +39,8 @@ class Opened(ABC):
     plan: Plan
     state: object = None
     is_retired = False
+    outlives_timeouts = True
+    """Whether it is read from again after a read that took too long."""
 
     @abstractmethod
     async def look(self, look: Callable[[Connection], _T]) -> _T:
@@ -132,6 +134,8 @@ class SqlStore:
         except StoreUnavailable:
             raise
         except TimeoutError as exc:
+            if opened is not None and not opened.outlives_timeouts:
+                self._retire(opened)
             raise self._unavailable(f"no answer within {self._timeout_s:g} s") from exc
         except Exception as exc:  # each driver has errors of its own, and not all of them are wrapped
             if _is_undecodable(exc):

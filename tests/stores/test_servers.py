@@ -394,11 +394,19 @@ async def test_a_server_that_does_not_answer_is_given_up(scheme: str) -> None:
 
 
 class Relay:
-    """A way to a server on which, once it is `cut`, nothing arrives any more, and nobody is told."""
+    """A way to a server; once it is `cut`, nothing arrives any more by connections, and nobody is told.
+
+    After `mend` new connections are well, and the others as they were.
+    """
 
     def __init__(self, port: int) -> None:
         self._port = port
         self._writers: list[asyncio.StreamWriter] = []
+        self.cut = False
+        self._lost: list[asyncio.StreamWriter] = []
+
+    def mend(self) -> None:
+        self._lost = list(self._writers)
         self.cut = False
 
     async def __aenter__(self) -> int:
@@ -419,9 +427,9 @@ class Relay:
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65536):
-            if not self.cut:
+            if not self.cut and writer not in self._lost:
                 writer.write(data)
-        if not self.cut:
+        if not self.cut and writer not in self._lost:
             writer.close()
 
 
@@ -440,6 +448,25 @@ async def test_a_server_that_went_without_a_word_holds_nobody_up(lab: Lab, monke
             await store.read_session(TOKEN)
         async with asyncio.timeout(30):
             await store.close()
+
+
+async def test_one_lost_connection_stands_for_all(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Something between has forgotten the connections that were kept: the next reader gets a new one."""
+    monkeypatch.setattr("gatekeeper.stores.servers.CLOSE_S", 0.05)
+    await sign_in(lab)
+    relay = Relay(lab.server.port)
+    async with relay as port:
+        database = ServerDatabase(parse_server_url(lab.url.replace(f":{lab.server.port}/", f":{port}/")))
+        store = SqlStore(database, pool=3, timeout_s=10.0)
+        assert all(await asyncio.gather(*(store.read_session(TOKEN) for _ in range(3))))
+        relay.cut = True
+        relay.mend()
+        store._timeout_s = 0.05
+        with pytest.raises(StoreUnavailable, match="no answer within"):
+            await store.read_session(TOKEN)
+        store._timeout_s = 10.0
+        assert await store.read_session(TOKEN) is not None
+        await store.close()
 
 
 async def test_who_gives_up_does_not_wait_for_the_driver(postgres: Lab) -> None:
