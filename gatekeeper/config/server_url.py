@@ -74,7 +74,7 @@ def parse_server_url(url: str) -> ServerUrl:
     database = unquote(parts.path.removeprefix("/"))
     if not database or "/" in database or parts.fragment:
         raise GatekeeperError(f"expected the name of a database at the end: {parts.scheme}://user:password@host/name")
-    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    query = dict(parse_qsl(parts.query.replace("+", "%2B"), keep_blank_values=True))  # libpq's + is no blank
     if not parts.hostname and not ({"host", "unix_socket"} & query.keys()):
         raise GatekeeperError(f"expected a host: {parts.scheme}://user:password@host/name")
     return _with_query(parts, port, database, query)

@@ -12,7 +12,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Final, Literal
 
@@ -152,7 +152,7 @@ class SessionCache:
         return found[0]
 
     async def read_all(self, tokens: Sequence[SessionToken]) -> Mapping[SessionToken, SessionRecord]:
-        """Those of these sessions that the store has now; the others are forgotten.
+        """Those of these sessions that the store has now; the others are forgotten, and what has changed.
 
         Raises StoreUnavailable, StoreIncomplete for one.
         """
@@ -160,14 +160,16 @@ class SessionCache:
         try:
             found = await self._store.read_sessions(tokens)
         except StoreIncomplete as error:
-            self._forget_others(tokens, error.found.keys() | error.unknown)
+            self._compare([token for token in tokens if token not in error.unknown], error.found)
             raise
-        self._forget_others(tokens, found.keys())
+        self._compare(tokens, found)
         return found
 
-    def _forget_others(self, tokens: Sequence[SessionToken], than: Set[SessionToken]) -> None:
+    def _compare(self, tokens: Sequence[SessionToken], found: Mapping[SessionToken, SessionRecord]) -> None:
+        """Forget what the store does not have, or has otherwise."""
         for token in tokens:
-            if token not in than:
+            record, known = found.get(token), self._records.get(token)
+            if record is None or (known is not None and not _says_the_same(known[0], record)):
                 self.forget(token)
 
     async def check(self) -> None:
@@ -258,6 +260,12 @@ class SessionCache:
             tokens.discard(token)
             if not tokens:
                 del self._tokens_of[user_id]
+
+
+def _says_the_same(known: SessionRecord, found: SessionRecord) -> bool:
+    """Whether nothing has changed; memberships are not read with several sessions."""
+    user = msgspec.structs.replace(found.user, organizations=known.user.organizations)
+    return found.session == known.session and user == known.user
 
 
 async def _landing(flight: _Flight) -> SessionRecord | None:

@@ -80,7 +80,10 @@ class HttpStore:
             return None
         answer = await self._app.ask({"Cookie": cookie, **_forwarded_for(client_address)})
         record = None if answer is None else self._record_of(answer, token)
-        self._note_address(token, None if record is None else client_address)
+        if record is None:
+            self._addresses.pop(token, None)
+        elif client_address is not None:
+            self._note_address(token, client_address)
         return record
 
     async def read_sessions(self, tokens: Sequence[SessionToken]) -> dict[SessionToken, SessionRecord]:
@@ -121,13 +124,12 @@ class HttpStore:
         """Close every connection, once the reads under way have ended.  What is asked later is unavailable."""
         await self._app.close()
 
-    def _note_address(self, token: SessionToken, client_address: str | None) -> None:
+    def _note_address(self, token: SessionToken, client_address: str) -> None:
         """Remember who asked for a session that there is; the one asked for longest ago is forgotten first."""
         self._addresses.pop(token, None)
-        if client_address is not None:
-            self._addresses[token] = client_address
-            if len(self._addresses) > _ADDRESSES:
-                del self._addresses[next(iter(self._addresses))]
+        self._addresses[token] = client_address
+        if len(self._addresses) > _ADDRESSES:
+            del self._addresses[next(iter(self._addresses))]
 
     def _cookie_of(self, token: SessionToken) -> str | None:
         """The Cookie header of a token, or None for one that no cookie can hold."""

@@ -26,6 +26,8 @@ CLOSE_S = 1.0
 
 _DRIVERS: dict[Kind, str] = {"postgresql": "asyncpg", "mysql": "asyncmy"}
 _EXTRAS: dict[Kind, str] = {"postgresql": "postgres", "mysql": "mysql"}
+_INFINITE = (datetime.min, datetime.max)  # noqa: DTZ901 - as the driver of PostgreSQL gives it
+
 _QUERY: dict[Kind, dict[str, str]] = {
     "postgresql": {"target_session_attrs": "primary"},  # on a replica, a revoked session would live on for a while
     "mysql": {"charset": "utf8mb4"},
@@ -148,7 +150,10 @@ def _driver_url(url: ServerUrl) -> URL:
 
 
 def _with_zone(value: Any, zone: ZoneInfo) -> Any:
-    """A date without a zone in this one; the earlier moment where a clock that is set back shows it twice."""
-    if isinstance(value, datetime) and value.tzinfo is None:
+    """A date without a zone in this one; the earlier moment where a clock that is set back shows it twice.
+
+    What stands for infinity stays as it is, and is no date.
+    """
+    if isinstance(value, datetime) and value.tzinfo is None and value not in _INFINITE:
         return value.replace(tzinfo=zone)
     return value

@@ -14,10 +14,10 @@ SECRET = "s3cr3t-mark"
 
 
 def test_all_parts() -> None:
-    url = parse_server_url("postgresql://ga%40te:p%2Fw%3A%25@db.internal:6543/the%20name?application_name=x&a=%26")
+    url = parse_server_url("postgresql://ga%40te:p%2Fw%3A%25@db.internal:6543/the%20name?application_name=x+y&a=%26")
     assert (url.kind, url.host, url.port, url.database) == ("postgresql", "db.internal", 6543, "the name")
     assert (url.user, url.password) == ("ga@te", "p/w:%")
-    assert url.query == {"application_name": "x", "a": "&"}
+    assert url.query == {"application_name": "x+y", "a": "&"}
     assert (url.ssl_mode, url.ssl_root, url.timezone) == (None, None, "UTC")
     assert url.label == "postgresql://db.internal:6543/the name"
 

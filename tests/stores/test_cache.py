@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -301,6 +302,19 @@ async def test_a_look_that_says_nothing_of_some_leaves_these_as_they_are(s: Sett
     with pytest.raises(StoreIncomplete):
         await s.cache.read_all([SessionToken("a"), SessionToken("b"), SessionToken("c")])
     assert [s.peek(token) for token in ("a", "b", "c")] == [s.store.records["a"], s.store.records["b"], None]
+
+
+async def test_what_a_look_at_several_finds_changed_is_forgotten(s: Setting) -> None:
+    record = s.store.put("a")
+    member = msgspec.structs.replace(record.user, organizations=frozenset({"acme"}))
+    s.store.records["a"] = SessionRecord(record.session, member)
+    await s.get("a")
+    s.store.records["a"] = record
+    await s.cache.read_all([SessionToken("a")])
+    assert s.peek("a") is not None, "memberships are not read there"
+    s.store.records["a"] = SessionRecord(record.session, msgspec.structs.replace(record.user, banned=True))
+    await s.cache.read_all([SessionToken("a")])
+    assert s.peek("a") is None
 
 
 # Bounds

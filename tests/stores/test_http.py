@@ -416,6 +416,15 @@ async def test_several_are_asked_for_one_by_one_under_their_own_addresses(app: R
     assert asked == [["203.0.113.1"], ["203.0.113.2"], [], ["203.0.113.3"], [], ["203.0.113.2"]]
 
 
+async def test_a_read_without_an_address_leaves_the_remembered_one(app: RecordingUpstream) -> None:
+    script(app, SOMEBODY)
+    async with asking(app) as store:
+        await store.read_session(TOKEN, "192.0.2.1")
+        await store.read_session(TOKEN)
+        await store.read_sessions([TOKEN])
+    assert [received.values("X-Forwarded-For") for received in app.requests] == [["192.0.2.1"], [], ["192.0.2.1"]]
+
+
 async def test_addresses_are_remembered_within_bounds(app: RecordingUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gatekeeper.stores.http._ADDRESSES", 2)
     async with asking(app, pool=1) as store:

@@ -160,6 +160,18 @@ async def test_infinity_is_no_date(postgres: Lab, field: str, value: str) -> Non
     await store.close()
 
 
+@pytest.mark.parametrize("zone", ["Etc/GMT-3", "Etc/GMT+3"])
+@pytest.mark.parametrize("value", ["infinity", "-infinity"])
+async def test_infinity_is_no_date_in_any_zone(postgres: Lab, value: str, zone: str) -> None:
+    await sign_in(postgres)
+    await postgres.execute('alter table "session" alter column "expiresAt" type timestamp')
+    store = open_on(f"{postgres.url}?timezone={zone}")
+    assert await store.read_session(TOKEN) is not None
+    await postgres.execute(f'update "session" set "expiresAt" = \'{value}\'')  # noqa: S608
+    assert await store.read_session(TOKEN) is None
+    await store.close()
+
+
 async def test_a_date_of_zeros_is_no_session(mariadb: Lab) -> None:
     await sign_in(mariadb)
     await mariadb.execute("set statement sql_mode = '' for update session set expiresAt = '0000-00-00'")
