@@ -15,7 +15,7 @@ import asyncio
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -107,7 +107,7 @@ async def sqlite(tokens: list[str]) -> AsyncIterator[tuple[str, Revoke]]:
 async def on_server(
     server: Server, make_lab: Callable[[], Lab], tokens: list[str]
 ) -> AsyncIterator[tuple[str, Revoke]]:
-    with closing(_Started(server)):
+    with server:
         lab, now_ms = make_lab(), time.time_ns() // 1_000_000
         await lab.create()
         dates = {"createdAt": now_ms, "updatedAt": now_ms}
@@ -124,8 +124,7 @@ async def on_server(
 
 @asynccontextmanager
 async def redis(tokens: list[str]) -> AsyncIterator[tuple[str, Revoke]]:
-    server = RedisServer()
-    with closing(_Started(server)):
+    with RedisServer() as server:
         storage, now_ms = Storage(server.url), time.time_ns() // 1_000_000
         for token in tokens:
             session = session_fields(token=token, userId=USER_ID, createdAt=now_ms, expiresAt=now_ms + HOURS_MS)
@@ -135,16 +134,6 @@ async def redis(tokens: list[str]) -> AsyncIterator[tuple[str, Revoke]]:
             storage.revoke(token)
 
         yield server.url, revoke
-
-
-class _Started:
-    def __init__(self, server: Server) -> None:
-        self._server = server
-        server.prepare()
-        server.start()
-
-    def close(self) -> None:
-        self._server.remove()
 
 
 async def revoke_all(name: str, store: str, revoke: Revoke, tokens: list[str]) -> list[str]:

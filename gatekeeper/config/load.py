@@ -14,11 +14,10 @@ from gatekeeper.config.decode import Decoder
 from gatekeeper.config.problems import ConfigError, Problem
 from gatekeeper.config.schema import Log, Secret, Settings, Store, Upstream
 from gatekeeper.config.secret_checks import HOW_TO_MAKE_ONE
+from gatekeeper.config.store_checks import SQLITE_FILE
 from gatekeeper.config.tree import Entry, MappingNode, Node, Place, Scalar, SequenceNode, TreeReader
 
 __all__ = ["ConfigError", "Problem", "load_file", "load_text"]
-
-_SQLITE = "sqlite:///"
 
 
 def load_file(path: Path, environ: Mapping[str, str]) -> Settings:
@@ -57,7 +56,7 @@ def load_text(text: str, *, source: str, base_dir: Path, environ: Mapping[str, s
 _FALLBACKS = {
     "upstream": Upstream("http://127.0.0.1:9"),
     "secrets": (Secret(1, "stands in for what could not be read"),),
-    "store": Store(f"{_SQLITE}auth.db"),
+    "store": Store(f"{SQLITE_FILE}auth.db"),
 }
 """What stands in for required settings that could not be read, so that the rest is checked all the same."""
 
@@ -171,7 +170,7 @@ def _resolve_log(log: Log, base_dir: Path) -> Log:
 
 def _resolve_store(store: Store, base_dir: Path) -> Store:
     """The store with the path of an SQLite file made absolute; links are followed when it is opened, not now."""
-    if not store.url.startswith(_SQLITE):
+    if not store.url.startswith(SQLITE_FILE):
         return store
-    path = (base_dir / store.url.removeprefix(_SQLITE)).absolute()
-    return msgspec.structs.replace(store, url=f"{_SQLITE}{path}")
+    path = (base_dir / store.url.removeprefix(SQLITE_FILE)).absolute()
+    return msgspec.structs.replace(store, url=f"{SQLITE_FILE}{path}")

@@ -12,10 +12,13 @@ from gatekeeper.core.errors import GatekeeperError
 Finding = tuple[str, str]
 
 SQLITE = "sqlite"
+SQLITE_FILE = "sqlite:///"
+"""What stands before the path of the file."""
+
 REDIS = ("redis", "rediss", "unix")
 APP = ("http", "https")
 
-_SQLITE_FILE = re.compile(r"sqlite:///(?!:memory:)[^\x00-\x1f\x7f?#]+")
+_SQLITE_URL = re.compile(r"sqlite:///(?!:memory:)[^\x00-\x1f\x7f?#]+")
 _PARSERS: dict[str, Callable[[str], object]] = {
     **dict.fromkeys(KINDS, parse_server_url),
     **dict.fromkeys(REDIS, parse_redis_url),
@@ -36,16 +39,16 @@ def check_store(settings: Settings) -> Iterator[Finding]:
     store = settings.store
     kind = kind_of(store.url)
     if kind == SQLITE:
-        if not _SQLITE_FILE.fullmatch(store.url):
+        if not _SQLITE_URL.fullmatch(store.url):
             yield "store.url", "expected a file: sqlite:///auth.db beside this one, sqlite:////var/lib/auth.db anywhere"
     elif kind in _PARSERS and "://" in store.url:
         yield from _check_url("store.url", store.url)
     else:
         yield "store.url", _EXPECTED
-    yield from _check_secondary(settings, is_database=kind == SQLITE or kind in KINDS)
+    yield from _check_combination(settings, is_database=kind == SQLITE or kind in KINDS)
 
 
-def _check_secondary(settings: Settings, *, is_database: bool) -> Iterator[Finding]:
+def _check_combination(settings: Settings, *, is_database: bool) -> Iterator[Finding]:
     store = settings.store
     if store.secondary is not None:
         if kind_of(store.secondary) not in REDIS:

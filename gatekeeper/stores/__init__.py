@@ -1,6 +1,5 @@
 """Where sessions are kept.  `open_store` is the one list of kinds."""
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,10 +7,10 @@ from msgspec.structs import asdict
 
 from gatekeeper.config.schema import Settings, Store
 from gatekeeper.config.server_url import parse_server_url
-from gatekeeper.config.store_checks import APP, REDIS, SQLITE, kind_of
+from gatekeeper.config.store_checks import APP, REDIS, SQLITE, SQLITE_FILE, kind_of
 from gatekeeper.core.cookies import Keys
-from gatekeeper.core.errors import GatekeeperError
 from gatekeeper.stores.http import HttpStore
+from gatekeeper.stores.installed import require
 from gatekeeper.stores.protocol import SessionStore
 from gatekeeper.stores.secondary import SecondaryStore
 from gatekeeper.stores.sql import Database, SqlStore
@@ -47,8 +46,7 @@ def open_store(settings: Settings, keys: Keys, cookie_name: str) -> SessionStore
 
 
 def _open_redis(url: str, store: Store) -> "RedisStore":
-    if find_spec("redis") is None:
-        raise GatekeeperError("store: redis is not installed: pip install 'gatekeeper[redis]'")
+    require("redis", "redis")
     from gatekeeper.stores.redis import RedisStore
 
     return RedisStore(url, session_extra=store.fields.session, user_extra=store.fields.user, pool=store.pool)
@@ -56,7 +54,7 @@ def _open_redis(url: str, store: Store) -> "RedisStore":
 
 def _database(url: str) -> Database:
     if kind_of(url) == SQLITE:
-        return SqliteFile(Path(url.removeprefix("sqlite:///")))
+        return SqliteFile(Path(url.removeprefix(SQLITE_FILE)))
     from gatekeeper.stores.servers import ServerDatabase  # takes 7 MB, which SQLite has no use for
 
     return ServerDatabase(parse_server_url(url))

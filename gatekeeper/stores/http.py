@@ -16,11 +16,8 @@ from gatekeeper.core.errors import StoreLimited, StoreUnavailable
 from gatekeeper.core.forwarding import parse_address
 from gatekeeper.core.model import SessionRecord, SessionToken
 from gatekeeper.stores.get_session import Answer, GetSession
-from gatekeeper.stores.protocol import StoreIncomplete
+from gatekeeper.stores.protocol import TIMEOUT_S, StoreIncomplete
 from gatekeeper.stores.records import SESSION_FIELDS, USER_FIELDS, record_of
-
-TIMEOUT_S = 2.0
-"""How long a read may take before the store counts as unavailable."""
 
 RECHECK_S = 30.0
 """How often the sessions of open streams are asked for: each is a request to the app."""

@@ -6,6 +6,18 @@ from typing import Protocol
 from gatekeeper.core.errors import StoreUnavailable
 from gatekeeper.core.model import SessionRecord, SessionToken
 
+TIMEOUT_S = 2.0
+"""How long a read may take in all before the store counts as unavailable."""
+
+
+def can_be_sent(token: str) -> bool:
+    """Whether a store can be asked for it: half of a surrogate pair has no bytes."""
+    try:
+        token.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
 
 class StoreIncomplete(StoreUnavailable):
     """Of several sessions the store could say only of some whether there are any: of all but `unknown`."""

@@ -20,12 +20,10 @@ import msgspec
 
 from gatekeeper.config.redis_url import parse_redis_url
 from gatekeeper.core.model import Session, SessionRecord, SessionToken
+from gatekeeper.stores.protocol import TIMEOUT_S, can_be_sent
 from gatekeeper.stores.records import record_of
 from gatekeeper.stores.redis_connections import RedisConnections
 from gatekeeper.stores.secondary import Entry
-
-TIMEOUT_S = 2.0
-"""How long a read may take in all before the store counts as unavailable."""
 
 VALUE_LIMIT_BYTES = 1024 * 1024
 """A longer text is no session."""
@@ -149,11 +147,8 @@ def _batches(items: Sequence[_T]) -> Iterator[Sequence[_T]]:
 
 
 def _is_key(token: str) -> bool:
-    """Whether a store can be asked for it: half of a surrogate pair cannot be sent, and nothing has an empty token."""
-    try:
-        return token.encode() != b""
-    except UnicodeEncodeError:
-        return False
+    """Whether Redis can be asked for it: nothing has an empty token."""
+    return token != "" and can_be_sent(token)
 
 
 def _is_older(session: Session, date: bytes) -> bool:

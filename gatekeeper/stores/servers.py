@@ -6,7 +6,6 @@ The drivers are asyncpg and asyncmy, through SQLAlchemy.
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from importlib.util import find_spec
 from typing import Any, TypeVar, cast
 from weakref import WeakSet
 from zoneinfo import ZoneInfo
@@ -16,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from gatekeeper.config.server_url import Kind, ServerUrl
-from gatekeeper.core.errors import GatekeeperError
+from gatekeeper.stores.installed import require
 from gatekeeper.stores.sql import Execute, Opened
 
 _T = TypeVar("_T")
@@ -41,10 +40,7 @@ class ServerDatabase:
     """
 
     def __init__(self, url: ServerUrl) -> None:
-        if find_spec(_DRIVERS[url.kind]) is None:
-            raise GatekeeperError(
-                f"store: {_DRIVERS[url.kind]} is not installed: pip install 'gatekeeper[{_EXTRAS[url.kind]}]'"
-            )
+        require(_DRIVERS[url.kind], _EXTRAS[url.kind])
         self.label = url.label
         self._url = url
 

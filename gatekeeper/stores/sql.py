@@ -19,11 +19,9 @@ from sqlalchemy.exc import DBAPIError
 
 from gatekeeper.core.errors import StoreUnavailable
 from gatekeeper.core.model import SessionRecord, SessionToken
+from gatekeeper.stores.protocol import TIMEOUT_S, can_be_sent
 from gatekeeper.stores.records import record_of
 from gatekeeper.stores.tables import BATCH, BETTER_AUTH, Plan, Tables, plan_read
-
-TIMEOUT_S = 2.0
-"""How long a read may take before the store counts as unavailable."""
 
 _T = TypeVar("_T")
 _Found = tuple[dict[str, Any], dict[str, Any], Sequence[Sequence[Any]]]
@@ -216,12 +214,8 @@ def _find_all(
 
 
 def _is_text(token: str) -> bool:
-    """Whether a database can be asked for it: half of a surrogate pair cannot be sent, nor NUL to PostgreSQL."""
-    try:
-        token.encode()
-    except UnicodeEncodeError:
-        return False
-    return "\0" not in token
+    """Whether a database can be asked for it: PostgreSQL takes no NUL."""
+    return "\0" not in token and can_be_sent(token)
 
 
 def _cause_of(exc: Exception) -> str:

@@ -10,7 +10,7 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 START_S = 60.0
 
@@ -42,6 +42,19 @@ class Server:
         self._process: subprocess.Popen[str] | None = None
         if self._user is not None:
             shutil.chown(self.folder, self._user)
+
+    def __enter__(self) -> Self:
+        """It runs for the block, and is removed after it."""
+        try:
+            self.prepare()
+            self.start()
+        except BaseException:
+            self.remove()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
 
     @property
     def _user(self) -> str | None:

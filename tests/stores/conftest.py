@@ -1,16 +1,18 @@
 """The real servers, one of each for all tests of a run."""
 
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, TypeVar
 
 import pytest
 
+from gatekeeper.stores.redis import RedisStore
 from tests.better_auth_redis import Storage
 from tests.servers.mariadb import MariadbServer
 from tests.servers.postgres import PostgresServer
 from tests.servers.processes import Missing, Server
 from tests.servers.redis import RedisServer
 
+OpenRedis = Callable[..., RedisStore]
 _S = TypeVar("_S", bound=Server)
 
 
@@ -19,12 +21,8 @@ def _started(make: Callable[[], _S]) -> Iterator[_S]:
         server = make()
     except Missing as error:
         pytest.skip(str(error))
-    try:
-        server.prepare()
-        server.start()
+    with server:
         yield server
-    finally:
-        server.remove()
 
 
 @pytest.fixture(scope="session")
@@ -39,6 +37,20 @@ def redis(redis_server: RedisServer) -> Iterator[RedisServer]:
     yield redis_server
     if not redis_server.is_running:
         redis_server.start()
+
+
+@pytest.fixture
+async def open_redis() -> AsyncIterator[OpenRedis]:
+    """Opens Redis stores, and closes them after the test."""
+    stores: list[RedisStore] = []
+
+    def open_at(url: str, **settings: Any) -> RedisStore:
+        stores.append(RedisStore(url, **settings))
+        return stores[-1]
+
+    yield open_at
+    for store in stores:
+        await store.close()
 
 
 @pytest.fixture

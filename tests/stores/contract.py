@@ -85,8 +85,8 @@ class StoreContract:
             assert await store.read_session(SessionToken(near)) is None
         await self.insert_user(id=self.other_user_id, email="grace@example.test")
         await self.insert_session(token=OTHER, userId=self.other_user_id)
-        assert await self.user_of(store, OTHER) == str(self.other_user_id)
-        assert await self.user_of(store, TOKEN) == str(self.user_id)
+        assert await user_of(store, OTHER) == str(self.other_user_id)
+        assert await user_of(store, TOKEN) == str(self.user_id)
 
     async def test_a_revoked_session_is_none_at_once(self, store: SessionStore) -> None:
         await self.sign_in()
@@ -177,9 +177,11 @@ class StoreContract:
         assert await cache.get(TOKEN) is None
         await cache.close()
 
-    async def user_of(self, store: SessionStore, token: SessionToken) -> str | None:
-        record = await store.read_session(token)
-        return None if record is None else record.user.id
+
+async def user_of(store: SessionStore, token: str) -> str | None:
+    """Whose session a store has under this token."""
+    record = await store.read_session(SessionToken(token))
+    return None if record is None else record.user.id
 
 
 def messages_of(error: BaseException) -> str:

@@ -42,8 +42,7 @@ def test_a_library_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, url: s
     def find_others(name: str, *more: Any) -> Any:
         return None if name == library else find(name, *more)
 
-    for module in ("gatekeeper.stores", "gatekeeper.stores.servers"):
-        monkeypatch.setattr(f"{module}.find_spec", find_others)
+    monkeypatch.setattr("gatekeeper.stores.installed.find_spec", find_others)
     with pytest.raises(GatekeeperError) as caught:
         open_on(url)
     assert str(caught.value) == f"store: {library} is not installed: pip install 'gatekeeper[{extra}]'"

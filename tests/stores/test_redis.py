@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -13,37 +13,18 @@ from gatekeeper.stores.protocol import SessionStore
 from gatekeeper.stores.redis import VALUE_LIMIT_BYTES, RedisStore
 from tests.better_auth_redis import CREATED_MS, EXPIRES_MS, Storage, session_fields, sign_in, stored, user_fields
 from tests.servers.redis import RedisServer
-from tests.stores.contract import OTHER, TOKEN, StoreContract
+from tests.stores.conftest import OpenRedis
+from tests.stores.contract import OTHER, TOKEN, StoreContract, user_of
 from tests.stores.fake_redis import always, fake_redis, text
 
 CAPTURED: dict[str, Any] = json.loads((Path(__file__).parents[1] / "vectors" / "redis.json").read_text())
 DATES = ("expiresAt", "createdAt", "updatedAt")
 USER = "user_1"
-Open = Callable[..., RedisStore]
 
 
 @pytest.fixture
-async def opened() -> AsyncIterator[Open]:
-    """Opens stores, and closes them after the test."""
-    stores: list[RedisStore] = []
-
-    def open_at(url: str, **settings: Any) -> RedisStore:
-        stores.append(RedisStore(url, **settings))
-        return stores[-1]
-
-    yield open_at
-    for store in stores:
-        await store.close()
-
-
-@pytest.fixture
-def store(redis: RedisServer, opened: Open) -> RedisStore:
-    return opened(redis.url)
-
-
-async def user_of(store: SessionStore, token: str) -> str | None:
-    record = await store.read_session(SessionToken(token))
-    return None if record is None else record.user.id
+def store(redis: RedisServer, open_redis: OpenRedis) -> RedisStore:
+    return open_redis(redis.url)
 
 
 class RedisContract(StoreContract):
@@ -144,12 +125,12 @@ async def test_a_session_whose_time_in_redis_is_over_is_none(storage: Storage, s
 
 
 async def test_fields_of_plugins_and_declared_ones_come_along(
-    storage: Storage, redis: RedisServer, opened: Open
+    storage: Storage, redis: RedisServer, open_redis: OpenRedis
 ) -> None:
     user = user_fields(id=USER, role="admin", banned=True, banExpires=EXPIRES_MS, twoFactorEnabled=True, plan="pro")
     session = session_fields(token=TOKEN, userId=USER, impersonatedBy="user_2", activeOrganizationId="org_1", device=7)
     storage.sign_in(session, user)
-    store = opened(redis.url, session_extra=("device", "absent"), user_extra=("plan",))
+    store = open_redis(redis.url, session_extra=("device", "absent"), user_extra=("plan",))
     record = await store.read_session(TOKEN)
     assert record is not None
     assert (record.user.role, record.user.banned, record.user.ban_expires_ms) == ("admin", True, EXPIRES_MS)
@@ -159,16 +140,18 @@ async def test_fields_of_plugins_and_declared_ones_come_along(
     assert record.user.extra == {"plan": "pro"}
 
 
-async def test_keys_with_another_prefix_are_not_read(storage: Storage, redis: RedisServer, opened: Open) -> None:
+async def test_keys_with_another_prefix_are_not_read(
+    storage: Storage, redis: RedisServer, open_redis: OpenRedis
+) -> None:
     sign_in(storage, TOKEN)
-    assert await user_of(opened(f"{redis.url}?prefix="), TOKEN) is None
-    assert await user_of(opened(f"{redis.url}?prefix=better-auth:better-auth:"), TOKEN) is None
+    assert await user_of(open_redis(f"{redis.url}?prefix="), TOKEN) is None
+    assert await user_of(open_redis(f"{redis.url}?prefix=better-auth:better-auth:"), TOKEN) is None
 
 
-async def test_other_databases_are_not_read(redis: RedisServer, opened: Open) -> None:
+async def test_other_databases_are_not_read(redis: RedisServer, open_redis: OpenRedis) -> None:
     sign_in(Storage(redis.url[:-1] + "3"), TOKEN)
-    assert await user_of(opened(redis.url), TOKEN) is None
-    assert await user_of(opened(redis.url[:-1] + "3"), TOKEN) == USER
+    assert await user_of(open_redis(redis.url), TOKEN) is None
+    assert await user_of(open_redis(redis.url[:-1] + "3"), TOKEN) == USER
 
 
 # All of a user's sessions revoked
@@ -348,9 +331,9 @@ async def test_of_a_name_that_stands_twice_the_last_counts(storage: Storage, sto
 # Reading only
 
 
-async def test_nothing_is_connected_before_the_first_read(opened: Open) -> None:
+async def test_nothing_is_connected_before_the_first_read(open_redis: OpenRedis) -> None:
     async with fake_redis(always(text(""))) as fake:
-        store = opened(fake.url)
+        store = open_redis(fake.url)
         await asyncio.sleep(0)
         assert fake.connections == 0
         await store.check()
@@ -369,31 +352,31 @@ async def test_a_read_writes_nothing_and_leaves_the_time_to_live(storage: Storag
     assert storage.run("PEXPIRETIME", f"better-auth:{TOKEN}") == before
 
 
-async def test_connections_are_kept_and_no_more_than_the_pool(redis: RedisServer, opened: Open) -> None:
+async def test_connections_are_kept_and_no_more_than_the_pool(redis: RedisServer, open_redis: OpenRedis) -> None:
     storage = Storage(redis.url)
     tokens = [f"token{number}" for number in range(50)]
     for token in tokens:
         sign_in(storage, token, user_id=f"user of {token}")
     storage.run("CONFIG", "RESETSTAT")
-    store = opened(redis.url, pool=3)
+    store = open_redis(redis.url, pool=3)
     users = await asyncio.gather(*(user_of(store, token) for token in tokens * 4))
     assert users == [f"user of {token}" for token in tokens] * 4
     # one of them is the test's own
     assert storage.run("INFO", "stats")["total_connections_received"] <= 3 + 2
 
 
-async def test_a_cancelled_reader_leaves_no_answer_for_the_next_one(redis: RedisServer, opened: Open) -> None:
+async def test_a_cancelled_reader_leaves_no_answer_for_the_next_one(redis: RedisServer, open_redis: OpenRedis) -> None:
     """Cancelled after each possible number of steps of the loop."""
     storage = Storage(redis.url)
     sign_in(storage, TOKEN, "user_1")
     sign_in(storage, OTHER, "user_2")
     storage.revoke_before("user_1", CREATED_MS + 1)
-    store = opened(redis.url, pool=1)
+    store = open_redis(redis.url, pool=1)
     cancelled = 0
     for steps in range(60):
         if steps % 15 == 0:
             await store.close()
-            store = opened(redis.url, pool=1)
+            store = open_redis(redis.url, pool=1)
         read = asyncio.ensure_future(store.read_session(TOKEN))
         for _ in range(steps):
             await asyncio.sleep(0)
@@ -407,8 +390,8 @@ async def test_a_cancelled_reader_leaves_no_answer_for_the_next_one(redis: Redis
     assert cancelled
 
 
-async def test_an_answer_that_was_meant_for_another_is_not_believed(opened: Open) -> None:
+async def test_an_answer_that_was_meant_for_another_is_not_believed(open_redis: OpenRedis) -> None:
     async with fake_redis(always(text(stored(SESSION, PERSON)))) as fake:
-        entry = await opened(fake.url).lookup(OTHER)
+        entry = await open_redis(fake.url).lookup(OTHER)
         assert entry is not None
         assert entry.record is None

@@ -3,49 +3,28 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gatekeeper.core.errors import GatekeeperError, StoreUnavailable
-from gatekeeper.core.model import SessionToken
-from gatekeeper.stores.protocol import SessionStore
 from gatekeeper.stores.redis import RedisStore
 from tests.better_auth_redis import Storage, session_fields, sign_in, stored, user_fields
 from tests.certificates import Authority
 from tests.servers.processes import Missing
 from tests.servers.redis import RedisServer
-from tests.stores.contract import OTHER, TOKEN, messages_of
+from tests.stores.conftest import OpenRedis
+from tests.stores.contract import OTHER, TOKEN, messages_of, user_of
 from tests.stores.fake_redis import always, fake_redis, read_command, text
 
 USER = "user_1"
-Open = Callable[..., RedisStore]
 
 
 @pytest.fixture
-async def opened() -> AsyncIterator[Open]:
-    """Opens stores, and closes them after the test."""
-    stores: list[RedisStore] = []
-
-    def open_at(url: str, **settings: Any) -> RedisStore:
-        stores.append(RedisStore(url, **settings))
-        return stores[-1]
-
-    yield open_at
-    for store in stores:
-        await store.close()
-
-
-@pytest.fixture
-def store(redis: RedisServer, opened: Open) -> RedisStore:
-    return opened(redis.url)
-
-
-async def user_of(store: SessionStore, token: str) -> str | None:
-    record = await store.read_session(SessionToken(token))
-    return None if record is None else record.user.id
+def store(redis: RedisServer, open_redis: OpenRedis) -> RedisStore:
+    return open_redis(redis.url)
 
 
 SESSION, PERSON = session_fields(token=TOKEN, userId=USER), user_fields(id=USER)
@@ -54,9 +33,9 @@ SESSION, PERSON = session_fields(token=TOKEN, userId=USER), user_fields(id=USER)
 # Servers that come and go
 
 
-async def test_a_restart_between_two_reads_is_not_noticed(redis: RedisServer, opened: Open) -> None:
+async def test_a_restart_between_two_reads_is_not_noticed(redis: RedisServer, open_redis: OpenRedis) -> None:
     sign_in(Storage(redis.url), TOKEN)
-    store = opened(redis.url, pool=5)
+    store = open_redis(redis.url, pool=5)
     for _ in range(2):
         assert await asyncio.gather(*(user_of(store, TOKEN) for _ in range(10))) == [USER] * 10
         redis.stop()
@@ -65,10 +44,10 @@ async def test_a_restart_between_two_reads_is_not_noticed(redis: RedisServer, op
 
 
 async def test_connections_that_the_server_killed_are_not_noticed(
-    storage: Storage, redis: RedisServer, opened: Open
+    storage: Storage, redis: RedisServer, open_redis: OpenRedis
 ) -> None:
     sign_in(storage, TOKEN)
-    store = opened(redis.url, pool=5)
+    store = open_redis(redis.url, pool=5)
     assert await asyncio.gather(*(user_of(store, TOKEN) for _ in range(10))) == [USER] * 10
     assert storage.run("CLIENT", "KILL", "TYPE", "normal") > 0
     assert await user_of(store, TOKEN) == USER
@@ -82,14 +61,14 @@ async def test_a_server_that_is_gone_is_named_with_the_cause(redis: RedisServer,
 
 
 async def test_a_host_that_does_not_exist_is_named_with_the_cause(
-    opened: Open, monkeypatch: pytest.MonkeyPatch
+    open_redis: OpenRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def unknown(*args: object, **kwargs: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", unknown)
     with pytest.raises(StoreUnavailable) as caught:
-        await opened("redis://:hunter2@nobody.invalid:7/1").check()
+        await open_redis("redis://:hunter2@nobody.invalid:7/1").check()
     assert str(caught.value) == "redis://nobody.invalid:7/1: Name or service not known"
 
 
@@ -125,9 +104,9 @@ async def test_a_url_that_is_not_understood_is_an_error_at_once() -> None:
         pytest.param(b"$-7\r\n", "", id="negative-length"),
     ],
 )
-async def test_answers_that_are_none_are_an_outage(opened: Open, answer: bytes, cause: str) -> None:
+async def test_answers_that_are_none_are_an_outage(open_redis: OpenRedis, answer: bytes, cause: str) -> None:
     async with fake_redis(always(answer)) as fake:
-        store = opened(fake.url)
+        store = open_redis(fake.url)
         for _ in range(2):
             with pytest.raises(StoreUnavailable) as caught:
                 await store.read_session(TOKEN)
@@ -136,7 +115,7 @@ async def test_answers_that_are_none_are_an_outage(opened: Open, answer: bytes, 
             assert TOKEN[:6] not in messages_of(caught.value)
 
 
-async def test_an_outage_between_the_two_answers_is_an_outage(opened: Open) -> None:
+async def test_an_outage_between_the_two_answers_is_an_outage(open_redis: OpenRedis) -> None:
     """A session whose revocation cannot be looked up is not let through."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
@@ -146,7 +125,7 @@ async def test_an_outage_between_the_two_answers_is_an_outage(opened: Open) -> N
 
     async with fake_redis(serve) as fake:
         with pytest.raises(StoreUnavailable):
-            await opened(fake.url).read_session(TOKEN)
+            await open_redis(fake.url).read_session(TOKEN)
 
 
 # Slow ones
@@ -156,22 +135,22 @@ async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, num
     await reader.read()
 
 
-async def test_a_server_that_never_answers_is_given_up(opened: Open) -> None:
+async def test_a_server_that_never_answers_is_given_up(open_redis: OpenRedis) -> None:
     async with fake_redis(silent) as fake:
         with pytest.raises(StoreUnavailable) as caught:
-            await opened(fake.url, timeout_s=0.05).read_session(TOKEN)
+            await open_redis(fake.url, timeout_s=0.05).read_session(TOKEN)
         assert str(caught.value) == f"{fake.url}: no answer within 0.05 s"
         assert fake.connections == 1
 
 
-async def test_who_waits_for_a_connection_is_given_up_too(opened: Open) -> None:
+async def test_who_waits_for_a_connection_is_given_up_too(open_redis: OpenRedis) -> None:
     async with fake_redis(silent) as fake:
-        store = opened(fake.url, timeout_s=0.05, pool=1)
+        store = open_redis(fake.url, timeout_s=0.05, pool=1)
         outcomes = await asyncio.gather(*(store.read_session(TOKEN) for _ in range(5)), return_exceptions=True)
         assert [str(outcome) for outcome in outcomes] == [f"{fake.url}: no answer within 0.05 s"] * 5
 
 
-async def test_after_one_silent_connection_the_other_old_ones_are_not_tried(opened: Open) -> None:
+async def test_after_one_silent_connection_the_other_old_ones_are_not_tried(open_redis: OpenRedis) -> None:
     """As behind a firewall that has forgotten them: nothing is refused, nothing comes back."""
     forgotten = False
 
@@ -181,7 +160,7 @@ async def test_after_one_silent_connection_the_other_old_ones_are_not_tried(open
                 writer.write(text(""))
 
     async with fake_redis(serve) as fake:
-        store = opened(fake.url, timeout_s=0.2)
+        store = open_redis(fake.url, timeout_s=0.2)
         await asyncio.gather(*(store.check() for _ in range(3)))
         assert fake.connections == 3
         forgotten = True
@@ -191,7 +170,7 @@ async def test_after_one_silent_connection_the_other_old_ones_are_not_tried(open
         assert fake.connections == 4
 
 
-async def test_a_second_answer_that_does_not_come_is_an_outage(opened: Open) -> None:
+async def test_a_second_answer_that_does_not_come_is_an_outage(open_redis: OpenRedis) -> None:
     """The first answer comes, the second does not: the connection is not used again."""
     value = text(stored(SESSION, PERSON))
 
@@ -204,14 +183,14 @@ async def test_a_second_answer_that_does_not_come_is_an_outage(opened: Open) -> 
         await reader.read()
 
     async with fake_redis(serve) as fake:
-        store = opened(fake.url, timeout_s=0.2, pool=1)
+        store = open_redis(fake.url, timeout_s=0.2, pool=1)
         with pytest.raises(StoreUnavailable, match="no answer within"):
             await store.read_session(TOKEN)
         assert await user_of(store, TOKEN) == USER
         assert fake.connections == 2
 
 
-async def test_the_rest_of_a_slow_answer_is_never_read_for_another(opened: Open) -> None:
+async def test_the_rest_of_a_slow_answer_is_never_read_for_another(open_redis: OpenRedis) -> None:
     """Half an answer, and the read is given up; the rest comes when the next one waits."""
     given_up = asyncio.Event()
     value = text(stored(SESSION, PERSON))
@@ -227,7 +206,7 @@ async def test_the_rest_of_a_slow_answer_is_never_read_for_another(opened: Open)
             writer.write(value if words[1].endswith(TOKEN.encode()) else text(""))
 
     async with fake_redis(serve) as fake:
-        store = opened(fake.url, timeout_s=0.2, pool=1)
+        store = open_redis(fake.url, timeout_s=0.2, pool=1)
         with pytest.raises(StoreUnavailable, match="no answer within"):
             await store.read_session(TOKEN)
         given_up.set()
@@ -236,7 +215,7 @@ async def test_the_rest_of_a_slow_answer_is_never_read_for_another(opened: Open)
 
 
 @pytest.mark.parametrize("cut", [0, 1, 4, 50, -1])
-async def test_a_server_that_hangs_up_in_the_middle_is_an_outage(opened: Open, cut: int) -> None:
+async def test_a_server_that_hangs_up_in_the_middle_is_an_outage(open_redis: OpenRedis, cut: int) -> None:
     value = text(stored(SESSION, PERSON))
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
@@ -245,13 +224,13 @@ async def test_a_server_that_hangs_up_in_the_middle_is_an_outage(opened: Open, c
         await writer.drain()
 
     async with fake_redis(serve) as fake:
-        store = opened(fake.url)
+        store = open_redis(fake.url)
         with pytest.raises(StoreUnavailable, match=r"closed|reset"):
             await store.read_session(TOKEN)
         assert fake.connections == 1
 
 
-async def test_a_kept_connection_that_dies_is_tried_anew_once(opened: Open) -> None:
+async def test_a_kept_connection_that_dies_is_tried_anew_once(open_redis: OpenRedis) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
         await read_command(reader)
         if number == 1:
@@ -260,7 +239,7 @@ async def test_a_kept_connection_that_dies_is_tried_anew_once(opened: Open) -> N
             await read_command(reader)
 
     async with fake_redis(serve) as fake:
-        store = opened(fake.url)
+        store = open_redis(fake.url)
         assert await store.lookup(TOKEN) is None
         with pytest.raises(StoreUnavailable, match=r"closed|reset"):
             await store.lookup(TOKEN)
@@ -279,17 +258,17 @@ def gate_user(storage: Storage) -> Iterator[str]:
 
 
 async def test_a_user_with_the_least_rights_reads(
-    storage: Storage, redis: RedisServer, opened: Open, gate_user: str
+    storage: Storage, redis: RedisServer, open_redis: OpenRedis, gate_user: str
 ) -> None:
     sign_in(storage, TOKEN)
-    store = opened(f"redis://{gate_user}@127.0.0.1:{redis.port}/0")
+    store = open_redis(f"redis://{gate_user}@127.0.0.1:{redis.port}/0")
     await store.check()
     assert await user_of(store, TOKEN) == USER
-    await opened(f"redis://{gate_user}@127.0.0.1:{redis.port}/1").check()
+    await open_redis(f"redis://{gate_user}@127.0.0.1:{redis.port}/1").check()
 
 
-async def test_what_a_user_may_not_read_is_an_outage(redis: RedisServer, opened: Open, gate_user: str) -> None:
-    store = opened(f"redis://{gate_user}@127.0.0.1:{redis.port}/0?prefix=app:")
+async def test_what_a_user_may_not_read_is_an_outage(redis: RedisServer, open_redis: OpenRedis, gate_user: str) -> None:
+    store = open_redis(f"redis://{gate_user}@127.0.0.1:{redis.port}/0?prefix=app:")
     for ask in (store.check(), store.read_session(TOKEN)):
         with pytest.raises(StoreUnavailable, match=r"(?i)no permissions") as caught:
             await ask
@@ -298,25 +277,25 @@ async def test_what_a_user_may_not_read_is_an_outage(redis: RedisServer, opened:
 
 @pytest.mark.parametrize("credentials", ["gate:hunter2", "nobody:hunter2", ":hunter2"])
 async def test_a_wrong_password_is_said_without_it(
-    storage: Storage, redis: RedisServer, opened: Open, gate_user: str, credentials: str
+    storage: Storage, redis: RedisServer, open_redis: OpenRedis, gate_user: str, credentials: str
 ) -> None:
     storage.run("CONFIG", "SET", "requirepass", "right")
     try:
-        store = opened(f"redis://{credentials}@127.0.0.1:{redis.port}/0")
+        store = open_redis(f"redis://{credentials}@127.0.0.1:{redis.port}/0")
         with pytest.raises(StoreUnavailable, match="invalid username-password pair") as caught:
             await store.read_session(TOKEN)
         assert str(caught.value).startswith(f"redis://127.0.0.1:{redis.port}/0: ")
         assert "hunter2" not in messages_of(caught.value)
         with pytest.raises(StoreUnavailable, match="Authentication required"):
-            await opened(redis.url).check()
-        await opened(f"redis://:right@127.0.0.1:{redis.port}/0").check()
+            await open_redis(redis.url).check()
+        await open_redis(f"redis://:right@127.0.0.1:{redis.port}/0").check()
     finally:
         Storage(f"redis://:right@127.0.0.1:{redis.port}/0").run("CONFIG", "SET", "requirepass", "")
 
 
-async def test_a_database_that_does_not_exist_is_an_outage(redis: RedisServer, opened: Open) -> None:
+async def test_a_database_that_does_not_exist_is_an_outage(redis: RedisServer, open_redis: OpenRedis) -> None:
     with pytest.raises(StoreUnavailable, match="DB index is out of range"):
-        await opened(redis.url[:-1] + "4000").check()
+        await open_redis(redis.url[:-1] + "4000").check()
 
 
 # TLS and sockets
@@ -359,8 +338,8 @@ def guarded() -> Iterator[GuardedServer]:
         server.remove()
 
 
-async def test_tls_with_an_authority_of_ones_own(guarded: GuardedServer, opened: Open) -> None:
-    store = opened(guarded.tls_url())
+async def test_tls_with_an_authority_of_ones_own(guarded: GuardedServer, open_redis: OpenRedis) -> None:
+    store = open_redis(guarded.tls_url())
     await store.check()
     assert await user_of(store, TOKEN) == USER
 
@@ -375,36 +354,36 @@ async def test_tls_with_an_authority_of_ones_own(guarded: GuardedServer, opened:
     ],
 )
 async def test_tls_that_cannot_be_trusted_is_an_outage(
-    guarded: GuardedServer, opened: Open, url: dict[str, str], cause: str
+    guarded: GuardedServer, open_redis: OpenRedis, url: dict[str, str], cause: str
 ) -> None:
     with pytest.raises(StoreUnavailable, match=cause) as caught:
-        await opened(guarded.tls_url(**url)).read_session(TOKEN)
+        await open_redis(guarded.tls_url(**url)).read_session(TOKEN)
     assert str(caught.value).startswith(f"rediss://{url.get('host', 'localhost')}:{guarded.port}/0: ")
 
 
-async def test_a_tls_server_is_not_trusted_without_its_authority(guarded: GuardedServer, opened: Open) -> None:
+async def test_a_tls_server_is_not_trusted_without_its_authority(guarded: GuardedServer, open_redis: OpenRedis) -> None:
     with pytest.raises(StoreUnavailable, match="certificate verify failed"):
-        await opened(f"rediss://localhost:{guarded.port}/0").check()
+        await open_redis(f"rediss://localhost:{guarded.port}/0").check()
 
 
 async def test_plain_to_a_tls_port_and_tls_to_a_plain_one(
-    guarded: GuardedServer, redis: RedisServer, opened: Open
+    guarded: GuardedServer, redis: RedisServer, open_redis: OpenRedis
 ) -> None:
     with pytest.raises(StoreUnavailable):
-        await opened(f"redis://localhost:{guarded.port}/0").check()
+        await open_redis(f"redis://localhost:{guarded.port}/0").check()
     with pytest.raises(StoreUnavailable):
-        await opened(f"rediss://localhost:{redis.port}/0").check()
+        await open_redis(f"rediss://localhost:{redis.port}/0").check()
 
 
-async def test_a_socket(guarded: GuardedServer, opened: Open) -> None:
-    store = opened(f"unix://{guarded.socket}")
+async def test_a_socket(guarded: GuardedServer, open_redis: OpenRedis) -> None:
+    store = open_redis(f"unix://{guarded.socket}")
     assert await user_of(store, TOKEN) == USER
-    assert await user_of(opened(f"unix://{guarded.socket}?db=1"), TOKEN) is None
+    assert await user_of(open_redis(f"unix://{guarded.socket}?db=1"), TOKEN) is None
 
 
-async def test_a_socket_that_is_not_there_is_named(tmp_path: Path, opened: Open) -> None:
+async def test_a_socket_that_is_not_there_is_named(tmp_path: Path, open_redis: OpenRedis) -> None:
     with pytest.raises(StoreUnavailable, match=rf"^unix://{tmp_path}/redis\.sock: No such file or directory$"):
-        await opened(f"unix://{tmp_path}/redis.sock").check()
+        await open_redis(f"unix://{tmp_path}/redis.sock").check()
 
 
 def test_the_oldest_tls_is_not_spoken() -> None:
@@ -433,7 +412,7 @@ async def test_closing_twice_at_once_ends(store: RedisStore) -> None:
         await store.check()
 
 
-async def test_a_closing_that_is_cancelled_can_be_done_again(opened: Open) -> None:
+async def test_a_closing_that_is_cancelled_can_be_done_again(open_redis: OpenRedis) -> None:
     connected = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
@@ -441,7 +420,7 @@ async def test_a_closing_that_is_cancelled_can_be_done_again(opened: Open) -> No
         await reader.read()
 
     async with fake_redis(serve) as fake:
-        store = opened(fake.url, timeout_s=0.2, pool=2)
+        store = open_redis(fake.url, timeout_s=0.2, pool=2)
         read = asyncio.ensure_future(store.read_session(TOKEN))
         await connected.wait()
         closing = asyncio.ensure_future(store.close())
