@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from gatekeeper.config.addresses import port_of
 from gatekeeper.config.schema import Settings, Upstream
-from gatekeeper.config.snapshot import compile_settings
+from gatekeeper.config.snapshot import Snapshot, compile_settings
 from gatekeeper.config.tls import listener_context, upstream_context
 from gatekeeper.core.errors import StoreError
 from gatekeeper.core.model import Reason, SessionRecord
@@ -28,20 +28,21 @@ from gatekeeper.server.portal import Portal
 from gatekeeper.server.proxy import Proxy
 from gatekeeper.server.recheck import Recheck
 from gatekeeper.server.reporting import observe, open_telemetry
+from gatekeeper.server.revocations import Revocations
 from gatekeeper.server.share import Share
 from gatekeeper.server.streams import Streams
 from gatekeeper.server.upstream import UpstreamAddress, UpstreamPool
 from gatekeeper.stores import open_store
 from gatekeeper.stores.breaker import Breaker
 from gatekeeper.stores.cache import SessionCache
+from gatekeeper.stores.claims import Claims, ClaimSettings
+from gatekeeper.stores.feeds.feed import Feed
+from gatekeeper.stores.lease import Lease
 from gatekeeper.telemetry.lines import session_mark
 from gatekeeper.telemetry.log import Log
 from gatekeeper.telemetry.telemetry import Telemetry
 
 logger = logging.getLogger("gatekeeper")
-
-CACHE_AGE_WITHOUT_FEED_S = 1.0
-"""How long a session is believed where nothing tells of its revocation."""
 
 NEGATIVE_AGE_S = 1.0
 NEGATIVE_ENTRIES = 10_000
@@ -108,8 +109,7 @@ async def serve(
         _raise_file_limit(settings)
         listener = await _listen(settings, server, share)
         served = Served(gate, server, streams, listener, admin, share)
-        sessions = gate.runtime.sessions
-        recheck = asyncio.create_task(Recheck(streams, sessions.read_all, now_ms, sessions.recheck_s).run())
+        following = asyncio.create_task(_follow(gate, streams))
         try:
             await _check_store(gate.runtime)
             observe(telemetry, gate, server, streams)
@@ -119,7 +119,8 @@ async def serve(
             yield served
         finally:
             await served.stop(delay_s=0, limit_s=0)
-            recheck.cancel()
+            following.cancel()
+            await asyncio.wait((following,))
             streams.close()
             server.deadlines.close()
 
@@ -137,6 +138,18 @@ class _Auditor:
     def was_refused(self, peer: str, status: int, reason: Reason) -> None:
         """Something was refused before it was a request."""
         self._telemetry.record(None, "", reason, None, status, "", 0.0, None, 0, peer)
+
+
+async def _follow(gate: Gate, streams: Streams) -> None:
+    """Look after open streams, and follow the store's feed if it has one, until cancelled."""
+    runtime, sessions, lease = gate.runtime, gate.runtime.sessions, gate.runtime.sessions.lease
+    recheck = Recheck(streams, sessions.read_all, now_ms, sessions.recheck_s, lambda: lease.is_held(time.monotonic()))
+    changes = Revocations(runtime, streams, recheck, gate.telemetry, time.monotonic)
+    channel = sessions.channel(changes.reconcile)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(recheck.run())
+        if channel is not None:
+            group.create_task(Feed(channel, lease, time.monotonic, now_ms).run(changes))
 
 
 async def _listen(settings: Settings, server: GateServer, share: Share | None) -> Listener:
@@ -213,19 +226,30 @@ def now_ms() -> int:
 def _build_runtime(settings: Settings, loop: asyncio.AbstractEventLoop) -> Runtime:
     snapshot = compile_settings(settings)
     store = open_store(settings, snapshot.keys, snapshot.cookies.session_token)
-    memory = settings.session.memory_cache
+    memory, lease = settings.session.memory_cache, Lease()
     sessions = SessionCache(
         Breaker(store, time.monotonic),
-        max_age_s=min(memory.max_age, CACHE_AGE_WITHOUT_FEED_S),
+        max_age_s=memory.max_age,
         entries=memory.entries,
         negative_age_s=min(memory.max_age, NEGATIVE_AGE_S),
         negative_entries=NEGATIVE_ENTRIES,
         clock=time.monotonic,
         stale_s=settings.session.stale_if_error,
+        lease=lease,
     )
+    claims = Claims(_claim_settings(settings, snapshot), snapshot.keys, lease, time.monotonic, now_ms)
     upstreams = {"": settings.upstream, **settings.upstreams}
     pools = {name: UpstreamPool(_address(name, upstream), loop) for name, upstream in upstreams.items()}
-    return Runtime(snapshot, sessions, pools)
+    return Runtime(snapshot, sessions, claims, pools)
+
+
+def _claim_settings(settings: Settings, snapshot: Snapshot) -> ClaimSettings | None:
+    """How session_data cookies are read; None where they are not, or lack fields that the app is to be told."""
+    cache, fields = settings.session.cookie_cache, settings.store.fields
+    if not cache.enabled or fields.session or fields.user:
+        return None
+    name = snapshot.cookies.session_data
+    return ClaimSettings(name, cache.strategy, cache.version, round(cache.max_age * 1000))
 
 
 def _address(name: str, upstream: Upstream) -> UpstreamAddress:

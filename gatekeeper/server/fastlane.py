@@ -138,7 +138,7 @@ class FastLane:
         token = known.case.token
         session = None
         if token is not None:
-            session = known.runtime.sessions.peek(token)
+            session = known.runtime.known(known.case, token, self._gate.clock)
             if session is None:
                 return False
         client.begin_in_lane()

@@ -21,6 +21,7 @@ from gatekeeper.core.model import (
     Deny,
     Reason,
     RequestFacts,
+    Require,
     Route,
     SessionRecord,
     SessionToken,
@@ -30,6 +31,7 @@ from gatekeeper.core.routing import match_route
 from gatekeeper.server.pages import PageSettings
 from gatekeeper.server.upstream import UpstreamPool
 from gatekeeper.stores.cache import ABSENT, Absent, SessionCache
+from gatekeeper.stores.claims import Claims
 from gatekeeper.telemetry.telemetry import Telemetry
 
 logger = logging.getLogger("gatekeeper")
@@ -41,9 +43,16 @@ _MEMO_LENGTH = 256
 class Runtime:
     """The live objects that one configuration makes: built whole, used together, replaced together."""
 
-    def __init__(self, snapshot: Snapshot, sessions: SessionCache, upstreams: dict[str, UpstreamPool]) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        sessions: SessionCache,
+        claims: Claims,
+        upstreams: dict[str, UpstreamPool],
+    ) -> None:
         self.snapshot = snapshot
         self.sessions = sessions
+        self.claims = claims
         self.upstreams = upstreams
         self._routes: dict[str, Route] = {}
 
@@ -59,6 +68,13 @@ class Runtime:
                 self._routes.clear()
             self._routes[target.path] = found
         return found
+
+    def known(self, case: "Case", token: SessionToken, clock: Callable[[], int]) -> SessionRecord | Absent | None:
+        """What can be said of this session without asking the store: from memory, or by a session_data cookie."""
+        known = self.sessions.peek(token)
+        if known is None and case.may_claim:
+            return self.claims.read(case.facts.cookie, token, clock())
+        return known
 
 
 class Admission(msgspec.Struct, frozen=True):
@@ -77,12 +93,14 @@ class Case(msgspec.Struct, frozen=True):
     """What a decision follows from, but for the session itself and the time: nothing here ever changes.
 
     `token` is that of the session to judge by; None where none is needed, or there is none, which `missing` says.
+    `may_claim` is whether a session_data cookie may decide.
     """
 
     facts: RequestFacts
     route: Route
     token: SessionToken | None
     missing: Reason | None
+    may_claim: bool = False
 
 
 class Lookup(msgspec.Struct, frozen=True):
@@ -119,7 +137,7 @@ class Gate:
             return case
         if case.token is None:
             return self.decide(runtime, case, None, self.clock())
-        known = runtime.sessions.peek(case.token)
+        known = runtime.known(case, case.token, self.clock)
         return Lookup(case.token, case) if known is None else self.decide(runtime, case, known, self.clock())
 
     def prepare(self, runtime: Runtime, facts: RequestFacts) -> Case | Admission:
@@ -130,7 +148,7 @@ class Gate:
         if needs_session(route):
             found = _token_of(runtime, facts)
             if isinstance(found, VerifiedToken):
-                return Case(facts, route, found.token, None)
+                return Case(facts, route, found.token, None, may_claim=_may_claim(route))
             return Case(facts, route, None, found)
         missing = None
         if route.access is Access.PRESENCE and not find_cookie(facts.cookie, runtime.snapshot.cookies.session_token):
@@ -189,6 +207,11 @@ class Gate:
             logger.warning("session store answers again")
         else:
             logger.error("session store unavailable, protected requests get 503: %s", trouble)
+
+
+def _may_claim(route: Route) -> bool:
+    """Whether a session_data cookie may decide here: not where a rule asks for more than a live session."""
+    return route.access in (Access.SESSION, Access.PUBLIC) and route.require == Require()
 
 
 def _token_of(runtime: Runtime, facts: RequestFacts) -> VerifiedToken | Reason:

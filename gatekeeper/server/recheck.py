@@ -1,6 +1,7 @@
-"""Sessions of open streams, read again and again: how a stream ends with its session where no feed tells of that.
+"""Sessions of open streams, read again: how a stream ends with its session.
 
-One question in a while for all of them.  A store that cannot answer changes nothing: a stream goes on until its session
+Where a feed tells of changes, those that it names are read at once.  Where none does, or while its lease is not held,
+all are, one question in a while.  A store that cannot answer changes nothing: a stream goes on until its session
 expires, or the store can say that it has ended.
 """
 
@@ -18,7 +19,10 @@ logger = logging.getLogger("gatekeeper")
 
 
 class Recheck:
-    """Looks after these streams every so many seconds.  `clock` gives milliseconds since the epoch."""
+    """Looks after these streams every so many seconds, and when it is told to.
+
+    `clock` gives milliseconds since the epoch; `is_fed` says whether a feed would tell of each change.
+    """
 
     def __init__(
         self,
@@ -26,34 +30,63 @@ class Recheck:
         read_all: Callable[[Sequence[SessionToken]], Awaitable[Mapping[SessionToken, SessionRecord]]],
         clock: Callable[[], int],
         every_s: float,
+        is_fed: Callable[[], bool] = lambda: False,
     ) -> None:
         self._streams = streams
         self._read_all = read_all
         self._clock = clock
         self._every_s = every_s
+        self._is_fed = is_fed
+        self._due: dict[SessionToken, None] = {}
+        self._is_due = asyncio.Event()
+
+    def look_soon(self, tokens: Sequence[SessionToken]) -> None:
+        """These may have changed."""
+        if tokens:
+            self._due.update(dict.fromkeys(tokens))
+            self._is_due.set()
 
     async def run(self) -> None:
         """Go on until cancelled."""
+        loop = asyncio.get_running_loop()
+        next_at = loop.time() + self._every_s
         while True:
-            await asyncio.sleep(self._every_s)
+            timer = loop.call_at(next_at, self._is_due.set)
+            await self._is_due.wait()
+            timer.cancel()
+            self._is_due.clear()
+            wants_all = loop.time() >= next_at
+            if wants_all:
+                next_at = loop.time() + self._every_s
             try:
-                await self.look()
+                await self.look(everything=wants_all and not self._is_fed())
             except StoreError as error:
                 logger.debug("the sessions of open streams could not be read: %s", error)
             except Exception:  # the others must still be looked after
                 logger.exception("the sessions of open streams could not be read")
 
-    async def look(self) -> None:
-        """Cut the streams of every session that is not live any more.  Raises StoreError."""
-        tokens = self._streams.tokens()
+    async def look(self, *, everything: bool) -> None:
+        """Cut the streams of every session that is not live any more: of all sessions, or of those that are due.
+
+        Raises StoreError; what could not be read stays due.
+        """
+        tokens = self._streams.tokens() if everything else list(self._due)
+        due, self._due = self._due, {}
         if not tokens:
             return
         try:
-            found = await self._read_all(tokens)
+            found, unknown = await self._read_all(tokens), frozenset[SessionToken]()
         except StoreIncomplete as error:
             logger.debug("the sessions of some open streams could not be read: %s", error)
-            found = error.found
-            tokens = [token for token in tokens if token not in error.unknown]
+            found, unknown = error.found, frozenset(error.unknown)
+        except BaseException:
+            self._due = due | self._due
+            raise
+        self._due = {token: None for token in due if token in unknown} | self._due
+        self.judge([token for token in tokens if token not in unknown], found)
+
+    def judge(self, tokens: Sequence[SessionToken], found: Mapping[SessionToken, SessionRecord]) -> None:
+        """What the store has now of these sessions: cut or renew their streams, where they have any."""
         for token in tokens:
             record = found.get(token)
             if record is None or fault_of(record, self._clock()) is not None:

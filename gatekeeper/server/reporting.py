@@ -1,5 +1,6 @@
 """What the gate reports, wired up: the log as configured, and the metrics that are read from its live objects."""
 
+import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 
@@ -53,6 +54,16 @@ def observe(telemetry: Telemetry, gate: Gate, server: GateServer, streams: Strea
     for name, (help, read) in _CACHE_COUNTS.items():
         telemetry.count_of(name, help, read_cache(read))
     telemetry.gauge("gatekeeper_cached_sessions", "Sessions in memory.", read_cache(lambda cache: cache.size))
+    telemetry.count_of(
+        "gatekeeper_session_data_hits_total",
+        "Sessions believed by their session_data cookie, without a read of the store.",
+        lambda: gate.runtime.claims.hits,
+    )
+    telemetry.gauge(
+        "gatekeeper_feed_held",
+        "1 while the revocation feed is in order, so that sessions in memory are believed for memory_cache.max_age.",
+        read_cache(lambda cache: cache.lease.is_held(time.monotonic())),
+    )
     telemetry.gauge("gatekeeper_client_connections", "Client connections open now.", lambda: server.crowd.count)
     telemetry.gauge("gatekeeper_open_streams", "WebSockets and event streams open now.", lambda: streams.count)
     telemetry.gauge(

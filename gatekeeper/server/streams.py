@@ -1,6 +1,6 @@
 """WebSockets and event streams: they belong to their session, and end with it.
 
-What learns that a session has ended – its expiry here, a revocation feed – cuts its streams by its token or its user.
+What learns that a session has ended – its expiry here, `recheck` elsewhere – cuts its streams.
 At the time when a session expires the store is asked once more: the app may have extended it.  A store that cannot
 say yes then counts as a no.
 """
@@ -14,6 +14,7 @@ from typing import Protocol
 
 from gatekeeper.core.errors import StoreError
 from gatekeeper.core.model import Reason, SessionRecord, SessionToken
+from gatekeeper.stores.feeds.feed import digest_of
 
 logger = logging.getLogger("gatekeeper")
 
@@ -43,6 +44,8 @@ class Streams:
         self._anonymous: set[Stream] = set()
         self._records: dict[Stream, SessionRecord] = {}
         self._of_token: dict[str, set[Stream]] = {}
+        self._tokens: dict[bytes, SessionToken] = {}
+        self._tokens_of_user: dict[bytes, set[SessionToken]] = {}
         self._asking: dict[str, asyncio.Task[None]] = {}
         self.ticker: asyncio.TimerHandle | None = None
 
@@ -54,9 +57,23 @@ class Streams:
         """Of the sessions that have streams."""
         return [SessionToken(token) for token in self._of_token]
 
+    def tokens_of_session(self, digest: bytes) -> list[SessionToken]:
+        """Of the session that feeds call so, if it has streams."""
+        token = self._tokens.get(digest)
+        return [] if token is None else [token]
+
+    def tokens_of_user(self, digest: bytes) -> list[SessionToken]:
+        """Of those of this user's sessions that have streams."""
+        return list(self._tokens_of_user.get(digest, ()))
+
     def renew(self, record: SessionRecord) -> None:
-        """This is what is known now of a session that goes on."""
-        self._records.update(dict.fromkeys(self._of_token.get(record.session.token, ()), record))
+        """This is what is known now of a session that goes on.  One that has become another user's does not."""
+        token = record.session.token
+        for stream in tuple(self._of_token.get(token, ())):
+            if self._records[stream].user.id != record.user.id:
+                self.cut_session(token)
+                return
+            self._records[stream] = record
 
     def add(self, stream: Stream, record: SessionRecord | None) -> None:
         """A stream has begun, under this session or under none."""
@@ -64,7 +81,12 @@ class Streams:
             self._anonymous.add(stream)
             return
         self._records[stream] = record
-        self._of_token.setdefault(record.session.token, set()).add(stream)
+        token = SessionToken(record.session.token)
+        if token not in self._of_token:
+            self._of_token[token] = set()
+            self._tokens[digest_of(token)] = token
+            self._tokens_of_user.setdefault(digest_of(record.user.id), set()).add(token)
+        self._of_token[token].add(stream)
         self._wake()
 
     def discard(self, stream: Stream) -> None:
@@ -75,7 +97,7 @@ class Streams:
             same = self._of_token[record.session.token]
             same.discard(stream)
             if not same:
-                del self._of_token[record.session.token]
+                self._forget(record)
 
     def cut_session(self, token: str) -> None:
         """This session has ended: end its streams."""
@@ -83,11 +105,6 @@ class Streams:
             self._on_cut(self._records[stream])
             self.discard(stream)
             stream.cut(Reason.SESSION_ENDED)
-
-    def cut_user(self, user_id: str) -> None:
-        """This user's sessions have ended: end their streams."""
-        for token in {record.session.token for record in self._records.values() if record.user.id == user_id}:
-            self.cut_session(token)
 
     def cut_all(self) -> None:
         """The gate stops: end every stream."""
@@ -128,6 +145,16 @@ class Streams:
         if not task.cancelled() and task.exception() is not None:
             logger.error("a session could not be looked up, its streams are cut", exc_info=task.exception())
             self.cut_session(token)
+
+    def _forget(self, record: SessionRecord) -> None:
+        """The last stream of this session has ended."""
+        token, user = SessionToken(record.session.token), digest_of(record.user.id)
+        del self._of_token[token]
+        del self._tokens[digest_of(token)]
+        same = self._tokens_of_user[user]
+        same.discard(token)
+        if not same:
+            del self._tokens_of_user[user]
 
     def _wake(self) -> None:
         if self.ticker is None:

@@ -3,7 +3,8 @@
 * `peek` never waits; `get` asks the store, once for all who want the same token at the same time.
 * Age counts from the *start* of the read, since that is the moment the answer speaks of.  Who asks while a read is
   under way that is older than that shares in its failure, but not in its answer.
-* A read that began before `forget`, `forget_user` or `clear` of its session is not believed: it is done again.
+* How old a session may get depends on the feed: `max_age_s` while its lease is held, `UNFED_AGE_S` without.
+* A read that began before its session or user changed (`Changes`) is not believed: it is done again.
 * The least recently used entry goes first.  Tokens without a session are remembered apart, briefly, so that made-up
   ones cannot push sessions out.
 * What the store cannot answer is told to everybody who waits, and never remembered.  With `stale_s`, who asks for a
@@ -12,7 +13,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import Enum
 from typing import Final, Literal
 
@@ -20,7 +21,12 @@ import msgspec
 
 from gatekeeper.core.errors import StoreUnavailable
 from gatekeeper.core.model import SessionRecord, SessionToken
+from gatekeeper.stores.feeds.feed import Channel, digest_of
+from gatekeeper.stores.lease import Lease
 from gatekeeper.stores.protocol import SessionStore, StoreIncomplete
+
+UNFED_AGE_S = 1.0
+"""How long a session is believed while nothing tells of its revocation."""
 
 
 class _Absent(Enum):
@@ -44,28 +50,46 @@ class Counters(msgspec.Struct):
     evictions: int = 0
 
 
+class _Entry:
+    """A session in memory, when the read of it began, and what feeds call it and its user."""
+
+    __slots__ = ("began", "digest", "record", "user_digest")
+
+    def __init__(self, record: SessionRecord, began: float, digest: bytes) -> None:
+        self.record = record
+        self.began = began
+        self.digest = digest
+        self.user_digest = digest_of(record.user.id)
+
+
 class _Flight:
-    """A read under way: when it began, and what was forgotten since."""
+    """A read under way: when it began, and what has changed since."""
 
     task: asyncio.Task[SessionRecord | None]
 
-    def __init__(self, began: float) -> None:
+    def __init__(self, began: float, digest: bytes) -> None:
         self.began = began
-        self.forgotten = False
-        self.forgotten_users: set[str] = set()
+        self.digest = digest
+        self.changed = False
+        self.changed_users: set[bytes] = set()
 
     def begin(self, now: float) -> None:
         self.began = now
-        self.forgotten = False
-        self.forgotten_users.clear()
+        self.changed = False
+        self.changed_users.clear()
 
     def believes(self, record: SessionRecord | None) -> bool:
-        """Whether the answer may speak of a moment after all that was forgotten."""
-        return not self.forgotten and (record is None or record.user.id not in self.forgotten_users)
+        """Whether the answer may speak of a moment after all that has changed."""
+        if self.changed:
+            return False
+        return record is None or not self.changed_users or digest_of(record.user.id) not in self.changed_users
 
 
 class SessionCache:
-    """A bounded cache with one flight for each token.  `clock` gives monotonic seconds; ages are seconds."""
+    """A bounded cache with one flight for each token.  `clock` gives monotonic seconds; ages are seconds.
+
+    Without a lease a feed is taken for granted.
+    """
 
     def __init__(
         self,
@@ -77,19 +101,23 @@ class SessionCache:
         negative_entries: int,
         clock: Callable[[], float],
         stale_s: float = 0.0,
+        lease: Lease | None = None,
     ) -> None:
         self.counters = Counters()
         self.recheck_s = store.recheck_s
         self._store = store
         self._max_age_s = max_age_s
+        self._unfed_age_s = max_age_s if lease is None else min(max_age_s, UNFED_AGE_S)
+        self.lease = lease or Lease()
         self._entries = entries
         self._negative_age_s = negative_age_s
         self._negative_entries = negative_entries
         self._clock = clock
         self._stale_s = stale_s
-        self._records: OrderedDict[SessionToken, tuple[SessionRecord, float]] = OrderedDict()
+        self._records: OrderedDict[SessionToken, _Entry] = OrderedDict()
         self._absent: OrderedDict[SessionToken, float] = OrderedDict()
-        self._tokens_of: dict[str, set[SessionToken]] = {}
+        self._tokens: dict[bytes, SessionToken] = {}
+        self._tokens_of: dict[bytes, set[SessionToken]] = {}
         self._flights: dict[SessionToken, _Flight] = {}
         self._closed = False
 
@@ -101,16 +129,25 @@ class SessionCache:
         """How many sessions are in memory."""
         return len(self._records)
 
+    def tokens(self) -> list[SessionToken]:
+        """Those of the sessions in memory."""
+        return list(self._records)
+
+    def remembers(self, token: SessionToken) -> bool:
+        """Whether it is in memory, believed or not."""
+        return token in self._records
+
     def peek(self, token: SessionToken) -> SessionRecord | Absent | None:
         """The record in memory, ABSENT for a token known to have none, or None: the store must be asked."""
-        found = self._records.get(token)
-        if found is not None:
-            late_s = self._clock() - found[1]
-            if late_s < 0:
+        entry = self._records.get(token)
+        if entry is not None:
+            now = self._clock()
+            age_s = now - entry.began
+            if age_s < self._unfed_age_s or (age_s < self._max_age_s and now < self.lease.held_until):
                 self._records.move_to_end(token)
                 self.counters.hits += 1
-                return found[0]
-            if late_s >= self._stale_s:
+                return entry.record
+            if now >= self._until(entry) + self._stale_s:
                 self._drop(token)
         negative_until = self._absent.get(token)
         if negative_until is not None:
@@ -130,7 +167,7 @@ class SessionCache:
         if known is not None:
             return None if known is ABSENT else known
         self.counters.misses += 1
-        oldest = self._clock() - self._max_age_s
+        oldest = self._clock() - self._unfed_age_s
         while True:
             flight = self._flights.get(token) or self._start(token, client_address)
             try:
@@ -145,11 +182,16 @@ class SessionCache:
 
     def _stale(self, token: SessionToken) -> SessionRecord | None:
         """What was in memory and is not too old for a time without a store."""
-        found = self._records.get(token)
-        if found is None or self._clock() >= found[1] + self._stale_s:
+        entry = self._records.get(token)
+        if entry is None or self._clock() >= self._until(entry) + self._stale_s:
             return None
         self.counters.stale_hits += 1
-        return found[0]
+        return entry.record
+
+    def _until(self, entry: _Entry) -> float:
+        """Until when it is believed while its store can answer."""
+        fed_until = min(entry.began + self._max_age_s, self.lease.held_until)
+        return max(entry.began + self._unfed_age_s, fed_until)
 
     async def read_all(self, tokens: Sequence[SessionToken]) -> Mapping[SessionToken, SessionRecord]:
         """Those of these sessions that the store has now; the others are forgotten, and what has changed.
@@ -169,8 +211,17 @@ class SessionCache:
         """Forget what the store does not have, or has otherwise."""
         for token in tokens:
             record, known = found.get(token), self._records.get(token)
-            if record is None or (known is not None and not _says_the_same(known[0], record)):
+            if record is None or (known is not None and not _says_the_same(known.record, record)):
                 self.forget(token)
+
+    def doubt_reads(self) -> None:
+        """Something has changed, and it is not known what: reads under way are done again."""
+        for flight in self._flights.values():
+            flight.changed = True
+
+    def channel(self, reconcile: Callable[[], Awaitable[None]]) -> Channel | None:
+        """How the store tells of changes, or None."""
+        return self._store.channel(reconcile)
 
     async def check(self) -> None:
         """Raise StoreUnavailable if the store cannot answer."""
@@ -178,26 +229,32 @@ class SessionCache:
 
     def forget(self, token: SessionToken) -> None:
         """Believe nothing about this token that was read before now."""
-        self._drop(token)
         self._absent.pop(token, None)
-        flight = self._flights.get(token)
-        if flight is not None:
-            flight.forgotten = True
+        self.session_changed(digest_of(token))
 
-    def forget_user(self, user_id: str) -> None:
-        """Believe nothing about this user's sessions that was read before now."""
-        for token in tuple(self._tokens_of.get(user_id, ())):
+    def session_changed(self, digest: bytes) -> None:
+        """Believe nothing about this session that was read before now."""
+        token = self._tokens.get(digest)
+        if token is not None:
             self._drop(token)
         for flight in self._flights.values():
-            flight.forgotten_users.add(user_id)
+            if flight.digest == digest:
+                flight.changed = True
 
-    def clear(self) -> None:
+    def user_changed(self, digest: bytes) -> None:
+        """Believe nothing about this user's sessions that was read before now."""
+        for token in tuple(self._tokens_of.get(digest, ())):
+            self._drop(token)
+        for flight in self._flights.values():
+            flight.changed_users.add(digest)
+
+    def all_changed(self) -> None:
         """Believe nothing that was read before now."""
         self._records.clear()
+        self._tokens.clear()
         self._tokens_of.clear()
         self._absent.clear()
-        for flight in self._flights.values():
-            flight.forgotten = True
+        self.doubt_reads()
 
     async def close(self) -> None:
         """End the reads under way, whose callers are told StoreUnavailable, and close the store."""
@@ -212,7 +269,7 @@ class SessionCache:
     def _start(self, token: SessionToken, client_address: str | None) -> _Flight:
         if self._closed:
             raise StoreUnavailable("the session store was closed")
-        flight = self._flights[token] = _Flight(self._clock())
+        flight = self._flights[token] = _Flight(self._clock(), digest_of(token))
         flight.task = asyncio.get_running_loop().create_task(self._fly(token, client_address, flight))
         flight.task.add_done_callback(_note_outcome)
         return flight
@@ -231,16 +288,17 @@ class SessionCache:
             if self._flights.get(token) is flight:
                 del self._flights[token]
         if record is not None:
-            self._remember(token, record, flight.began + self._max_age_s)
-        elif not flight.forgotten_users:  # whose session it would have been is not known
+            self._remember(token, _Entry(record, flight.began, flight.digest))
+        elif not flight.changed_users:  # whose session it would have been is not known
             self._remember_absent(token, flight.began + self._negative_age_s)
         return record
 
-    def _remember(self, token: SessionToken, record: SessionRecord, until: float) -> None:
+    def _remember(self, token: SessionToken, entry: _Entry) -> None:
         self._drop(token)
         self._absent.pop(token, None)
-        self._records[token] = (record, until)
-        self._tokens_of.setdefault(record.user.id, set()).add(token)
+        self._records[token] = entry
+        self._tokens[entry.digest] = token
+        self._tokens_of.setdefault(entry.user_digest, set()).add(token)
         if len(self._records) > self._entries:
             self._drop(next(iter(self._records)))
             self.counters.evictions += 1
@@ -253,13 +311,13 @@ class SessionCache:
             self._absent.popitem(last=False)
 
     def _drop(self, token: SessionToken) -> None:
-        found = self._records.pop(token, None)
-        if found is not None:
-            user_id = found[0].user.id
-            tokens = self._tokens_of[user_id]
+        entry = self._records.pop(token, None)
+        if entry is not None:
+            del self._tokens[entry.digest]
+            tokens = self._tokens_of[entry.user_digest]
             tokens.discard(token)
             if not tokens:
-                del self._tokens_of[user_id]
+                del self._tokens_of[entry.user_digest]
 
 
 def _says_the_same(known: SessionRecord, found: SessionRecord) -> bool:

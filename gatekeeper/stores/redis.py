@@ -13,13 +13,14 @@ needs that one command, and SELECT for another database than 0.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 
 from gatekeeper.config.redis_url import parse_redis_url
 from gatekeeper.core.model import Session, SessionRecord, SessionToken
+from gatekeeper.stores.feeds.feed import Channel
 from gatekeeper.stores.protocol import TIMEOUT_S, can_be_sent
 from gatekeeper.stores.records import record_of
 from gatekeeper.stores.redis_connections import RedisConnections
@@ -71,6 +72,9 @@ class RedisStore:
 
     def __repr__(self) -> str:
         return f"<RedisStore {self._address.label}>"
+
+    def channel(self, reconcile: Callable[[], Awaitable[None]]) -> Channel | None:
+        return None
 
     async def check(self) -> None:
         """Raise StoreUnavailable as a read would."""

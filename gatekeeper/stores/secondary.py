@@ -8,13 +8,14 @@ When the storage cannot be asked, nothing is: a session that was revoked may hav
 sessions were all revoked is written in the storage alone.  The app could not answer either.
 """
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from typing import Protocol
 
 import msgspec
 
 from gatekeeper.core.errors import MissingTable
 from gatekeeper.core.model import Session, SessionRecord, SessionToken
+from gatekeeper.stores.feeds.feed import Channel
 from gatekeeper.stores.protocol import SessionStore
 
 
@@ -85,6 +86,9 @@ class SecondaryStore:
             return {}
         revoked = await self._front.revoked([record.session for record in records.values()])
         return {token: record for token, record in records.items() if token not in revoked}
+
+    def channel(self, reconcile: Callable[[], Awaitable[None]]) -> Channel | None:
+        return None
 
     async def check(self) -> None:
         """Raise StoreUnavailable as a read would.  A database without a table for sessions is in order."""

@@ -11,7 +11,7 @@ from there becomes StoreUnavailable here.  Its message names the database and th
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection, SelectBase, inspect
@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError
 
 from gatekeeper.core.errors import StoreUnavailable
 from gatekeeper.core.model import SessionRecord, SessionToken
+from gatekeeper.stores.feeds.feed import Channel
 from gatekeeper.stores.protocol import TIMEOUT_S, can_be_sent
 from gatekeeper.stores.records import record_of
 from gatekeeper.stores.tables import BATCH, BETTER_AUTH, Plan, Tables, plan_read
@@ -90,6 +91,9 @@ class SqlStore:
 
     def __repr__(self) -> str:
         return f"<SqlStore {self._database.label}, {'open' if self._opened else 'not open'}>"
+
+    def channel(self, reconcile: Callable[[], Awaitable[None]]) -> Channel | None:
+        return None
 
     async def check(self) -> None:
         """Raise StoreUnavailable as a read would."""

@@ -68,6 +68,8 @@ def _of_requests(telemetry: Telemetry) -> Iterator[Family]:
     yield _histogram("gatekeeper_request_seconds", help, ("by",), histograms)
     help = "Seconds from a request to the upstream until its response begins."
     yield _histogram("gatekeeper_upstream_seconds", help, (), {(): telemetry.upstream})
+    help = "Seconds from a change of a session or user in the store until the feed told of it, at most."
+    yield _histogram("gatekeeper_revocation_latency_seconds", help, (), {(): telemetry.revocations})
 
 
 def _of_source(source: Source) -> Family:

@@ -48,6 +48,8 @@ class Telemetry:
         self.by_gate = Histogram()
         self.by_upstream = Histogram()
         self.upstream = Histogram()
+        self.revocations = Histogram()
+        """How long ago what a feed told can have happened at most."""
         self.sent_bytes = 0
         self.sources: list[Source] = []
         self.tallies: list[Tally] = []

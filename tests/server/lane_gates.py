@@ -36,6 +36,7 @@ from gatekeeper.telemetry.telemetry import Telemetry
 from tests.core.records import record
 from tests.server.by_hand import HandApp, HandClient, HandLoop, Reply
 from tests.server.gates import COOKIE, SECRET, cookie_value
+from tests.stores.claims import NO_CLAIMS
 
 CONFIG = f"""
 listen: 127.0.0.1:0
@@ -216,7 +217,7 @@ class HandGate:
             )
             for name, port in (("", 9), ("api", 10))
         }
-        return Runtime(snapshot_of(config or self._config), sessions, pools)
+        return Runtime(snapshot_of(config or self._config), sessions, NO_CLAIMS, pools)
 
     def _build(self) -> None:
         log = Log(self.lines, Lines(Redactor([SECRET], [COOKIE])))

@@ -57,7 +57,6 @@ async def test_another_session_and_none_are_left_alone(database: Path) -> None:
         wire, side, _ = await streaming(gate, app, CHUNKED, target="/public/events")
         assert gate.served.streams.count == 1
         gate.served.streams.cut_session(TOKEN)
-        gate.served.streams.cut_user("user-ada")
         side.send("9\r\ndata: a\n\n\r\n0\r\n\r\n")
         assert await wire.until(b"0\r\n\r\n") == b"9\r\ndata: a\n\n\r\n0\r\n\r\n"
         assert gate.served.streams.count == 0

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from gatekeeper.server.heads import MAX_KNOWN, MAX_KNOWN_BYTES
+from gatekeeper.stores.feeds.feed import digest_of
 from tests.server.by_hand import HandClient, Reply
 from tests.server.lane_gates import (
     CACHE_S,
@@ -113,8 +114,8 @@ def test_what_is_forgotten_is_forgotten_at_once(how: str) -> None:
         sessions = gate.gate.runtime.sessions
         acts: dict[str, Callable[[], None]] = {
             "forget": lambda: gate.forget("ada"),
-            "forget_user": lambda: sessions.forget_user("ada"),
-            "clear": sessions.clear,
+            "forget_user": lambda: sessions.user_changed(digest_of("ada")),
+            "clear": sessions.all_changed,
         }
         acts[how]()
         gate.say(client, get())

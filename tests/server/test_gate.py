@@ -30,6 +30,7 @@ from gatekeeper.server.pages import PageSettings
 from gatekeeper.stores.cache import SessionCache
 from tests.core.records import record
 from tests.server.gates import COOKIE, SECRET, cookie_value
+from tests.stores.claims import NO_CLAIMS
 
 CONFIG = f"""
 listen: 127.0.0.1:0
@@ -75,7 +76,7 @@ class FakeStore:
 async def gate_on(store: FakeStore) -> AsyncIterator[Gate]:
     settings = load_text(CONFIG, source="test", base_dir=Path("."), environ={})
     cache = SessionCache(store, max_age_s=1, entries=10, negative_age_s=1, negative_entries=10, clock=lambda: 0.0)
-    yield Gate(Runtime(compile_settings(settings), cache, {}), PageSettings("/sign-in"), lambda: NOW_MS)
+    yield Gate(Runtime(compile_settings(settings), cache, NO_CLAIMS, {}), PageSettings("/sign-in"), lambda: NOW_MS)
     await cache.close()
 
 

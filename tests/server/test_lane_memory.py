@@ -85,7 +85,7 @@ async def test_a_session_that_is_revoked_and_one_that_comes(database: Path, upst
         assert [(await caller.ask("/dashboard", line)).status for _ in range(3)] == [401] * 3
         now = time.time_ns() // 1_000_000
         add_session(database, user_id=USER_ID, token=token, expires_at_ms=now + HOUR_MS, created_at_ms=now)
-        sessions.clear()
+        sessions.all_changed()
         assert [(await caller.ask("/dashboard", line)).status for _ in range(3)] == [200] * 3
         sessions.clear()
         store, sessions._store = sessions._store, _Empty()  # type: ignore[assignment]
@@ -165,7 +165,7 @@ async def test_another_configuration_is_asked_anew(database: Path, upstream: Rec
             assert (await caller.ask("/public")).status == 200
         async with running_gate(upstream.url, database, text=FOUR_LINES.replace("/settings", "/public")) as other:
             mine, theirs = gate.gate.runtime, other.gate.runtime
-            gate.gate.runtime = Runtime(theirs.snapshot, mine.sessions, mine.upstreams)
+            gate.gate.runtime = Runtime(theirs.snapshot, mine.sessions, mine.claims, mine.upstreams)
             assert [(await caller.ask("/public")).status for _ in range(3)] == [401] * 3
         caller.wire.close()
 

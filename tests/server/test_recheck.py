@@ -53,7 +53,7 @@ async def looked() -> Looked:
 
 async def test_all_sessions_are_asked_about_at_once(looked: Looked) -> None:
     streams = [looked.open("a"), looked.open("b"), looked.open("a")]
-    await looked.recheck.look()
+    await looked.recheck.look(everything=True)
     assert looked.asked == [["a", "b"]]
     assert [stream.cut_for for stream in streams] == [[], [], []]
     looked.streams.close()
@@ -61,17 +61,17 @@ async def test_all_sessions_are_asked_about_at_once(looked: Looked) -> None:
 
 async def test_without_streams_nobody_asks(looked: Looked) -> None:
     looked.streams.add(FakeStream(), None)
-    await looked.recheck.look()
+    await looked.recheck.look(everything=True)
     assert looked.asked == []
 
 
 async def test_streams_of_a_revoked_session_end(looked: Looked) -> None:
     first, second, other = looked.open("a"), looked.open("a"), looked.open("b")
     del looked.stored["a"]
-    await looked.recheck.look()
+    await looked.recheck.look(everything=True)
     assert first.cut_for == second.cut_for == [Reason.SESSION_ENDED]
     assert other.cut_for == []
-    await looked.recheck.look()
+    await looked.recheck.look(everything=True)
     assert looked.asked == [["a", "b"], ["b"]]
     looked.streams.close()
 
@@ -81,7 +81,7 @@ async def test_streams_of_a_session_that_is_not_live_any_more_end(looked: Looked
     stream = looked.open("a")
     session = {"token": "a", "expires_at_ms": NOW_MS - 1 if change == "expired" else NOW_MS + 1_000}
     looked.stored["a"] = record(session, banned=change == "banned")
-    await looked.recheck.look()
+    await looked.recheck.look(everything=True)
     assert stream.cut_for == [Reason.SESSION_ENDED]
     looked.streams.close()
 
@@ -91,7 +91,7 @@ async def test_of_some_nothing_is_known(looked: Looked) -> None:
     live, unknown, ended = looked.open("live"), looked.open("unknown"), looked.open("ended")
     found = {SessionToken("live"): looked.stored["live"]}
     looked.fault = StoreIncomplete("one is refused", found, {SessionToken("unknown")})
-    await looked.recheck.look()
+    await looked.recheck.look(everything=True)
     assert (live.cut_for, unknown.cut_for, ended.cut_for) == ([], [], [Reason.SESSION_ENDED])
     looked.streams.close()
 
@@ -99,7 +99,7 @@ async def test_of_some_nothing_is_known(looked: Looked) -> None:
 async def test_an_extended_session_is_known_as_such(looked: Looked) -> None:
     stream = looked.open("a")
     looked.stored["a"] = record({"token": "a", "expires_at_ms": NOW_MS + 9_000})
-    await looked.recheck.look()
+    await looked.recheck.look(everything=True)
     found: list[SessionRecord] = []
     looked.streams._on_cut = found.append
     looked.streams.cut_session("a")

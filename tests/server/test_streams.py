@@ -9,6 +9,7 @@ import pytest_asyncio
 from gatekeeper.core.errors import StoreUnavailable
 from gatekeeper.core.model import Reason, SessionRecord, SessionToken
 from gatekeeper.server.streams import Streams
+from gatekeeper.stores.feeds.feed import digest_of
 from tests.core.records import record
 
 NOW_MS = 1_800_000_000_000
@@ -77,10 +78,26 @@ async def test_a_session_that_has_ended_takes_its_streams_along(held: Held) -> N
     assert first.cut_for == [Reason.SESSION_ENDED]
 
 
-async def test_a_user_whose_sessions_have_ended(held: Held) -> None:
-    streams = [held.open("a", "ada"), held.open("b", "ada"), held.open("c", "bob")]
-    held.streams.cut_user("ada")
-    assert [stream.cut_for for stream in streams] == [[Reason.SESSION_ENDED], [Reason.SESSION_ENDED], []]
+async def test_streams_are_found_by_what_feeds_call_their_session_and_user(held: Held) -> None:
+    streams, digest = held.streams, digest_of
+    open_ = [held.open("a", "ada"), held.open("a", "ada"), held.open("b", "ada"), held.open("c", "bob")]
+    assert streams.tokens_of_session(digest("a")) == ["a"]
+    assert sorted(streams.tokens_of_user(digest("ada"))) == ["a", "b"]
+    streams.discard(open_[0])
+    assert streams.tokens_of_session(digest("a")) == ["a"]
+    streams.discard(open_[1])
+    assert (streams.tokens_of_session(digest("a")), streams.tokens_of_user(digest("ada"))) == ([], ["b"])
+    streams.cut_session("b")
+    assert (streams.tokens_of_session(digest("b")), streams.tokens_of_user(digest("ada"))) == ([], [])
+    assert streams.tokens_of_user(digest("bob")) == ["c"]
+
+
+async def test_a_session_that_has_become_another_users_takes_its_streams_along(held: Held) -> None:
+    stream, other = held.open("a", "ada"), held.open("b", "ada")
+    held.streams.renew(record({"token": "a"}, id="bob"))
+    assert (stream.cut_for, other.cut_for) == ([Reason.SESSION_ENDED], [])
+    assert held.streams.tokens_of_user(digest_of("ada")) == ["b"]
+    held.streams.renew(record({"token": "nobody's"}))
 
 
 async def test_a_stream_that_ended_by_itself_is_not_cut(held: Held) -> None:
@@ -97,7 +114,7 @@ async def test_when_the_gate_stops_all_end_those_without_a_session_too(held: Hel
     anonymous, known = FakeStream(), held.open()
     held.streams.add(anonymous, None)
     assert held.streams.count == 2
-    held.streams.cut_user("ada")
+    held.streams.cut_session("a")
     held.streams.cut_all()
     held.streams.cut_all()
     assert anonymous.cut_for == [Reason.GATE_STOPS]
@@ -195,7 +212,7 @@ async def test_the_ticker_runs_while_there_are_sessions_to_look_after(held: Held
     assert held.streams.ticker is ticker
     await held.tick()
     assert held.streams.ticker is not None
-    held.streams.cut_user("ada")
+    held.streams.cut_session("a")
     assert stream.cut_for == [Reason.SESSION_ENDED]
     await held.tick()
     assert held.streams.ticker is None

@@ -13,6 +13,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from gatekeeper.core.errors import StoreUnavailable
 from gatekeeper.core.model import Session, SessionRecord, SessionToken, User
 from gatekeeper.stores.cache import ABSENT, SessionCache
+from gatekeeper.stores.feeds.feed import digest_of
 from gatekeeper.stores.protocol import StoreIncomplete
 
 MAX_AGE_S = 10.0
@@ -258,9 +259,9 @@ async def test_what_was_forgotten_is_not_believed(patient: Setting, how: str) ->
     if how == "token":
         patient.forget("a")
     elif how == "user":
-        patient.cache.forget_user("user_1")
+        patient.cache.user_changed(digest_of("user_1"))
     else:
-        patient.cache.clear()
+        patient.cache.all_changed()
     with pytest.raises(StoreUnavailable):
         await patient.get("a")
 
@@ -525,7 +526,7 @@ async def test_what_others_forget_does_not_hold_a_read_up(s: Setting) -> None:
     s.store.held = True
     caller = await s.begin("a")
     s.forget("b")
-    s.cache.forget_user("user_2")
+    s.cache.user_changed(digest_of("user_2"))
     s.store.release()
     assert await caller is record
     assert s.peek("a") is record
@@ -535,7 +536,7 @@ async def test_what_others_forget_does_not_hold_a_read_up(s: Setting) -> None:
 async def test_absence_found_while_a_user_was_forgotten_is_not_remembered(s: Setting) -> None:
     s.store.held = True
     caller = await s.begin("a")
-    s.cache.forget_user("user_1")
+    s.cache.user_changed(digest_of("user_1"))
     s.store.release()
     assert await caller is None
     assert s.peek("a") is None
@@ -543,8 +544,8 @@ async def test_absence_found_while_a_user_was_forgotten_is_not_remembered(s: Set
 
 async def test_forgetting_what_is_not_there_is_nothing(s: Setting) -> None:
     s.forget("a")
-    s.cache.forget_user("user_1")
-    s.cache.clear()
+    s.cache.user_changed(digest_of("user_1"))
+    s.cache.all_changed()
     assert s.cache.size == 0
 
 
@@ -552,9 +553,9 @@ def forget(s: Setting, how: str) -> None:
     if how == "token":
         s.forget("a")
     elif how == "user":
-        s.cache.forget_user("user_1")
+        s.cache.user_changed(digest_of("user_1"))
     else:
-        s.cache.clear()
+        s.cache.all_changed()
 
 
 # The rest
@@ -656,13 +657,13 @@ class CacheMachine(RuleBasedStateMachine):
         for token, record in list(self.setting.store.records.items()):
             if record.user.id == user:
                 self.write(token, user)
-        self.setting.cache.forget_user(user)
+        self.setting.cache.user_changed(digest_of(user))
         for token, states in self.past.items():
             self.past[token] = [(old, at) for old, at in states if old is None or old.user.id != user]
 
     @rule()
     def clear(self) -> None:
-        self.setting.cache.clear()
+        self.setting.cache.all_changed()
         self.past.clear()
 
     @rule(seconds=st.sampled_from([1, 3, 6]))

@@ -1,0 +1,1 @@
+"""Revocation feeds: one channel for each engine, and what keeps it open."""

@@ -111,6 +111,7 @@ class Feed:
     async def run(self, changes: Changes) -> None:
         """Go on until cancelled."""
         while True:
+            pause_s = RETRY_S
             try:
                 await self._follow(changes)
             except FeedNotSetUp as error:
@@ -118,14 +119,11 @@ class Feed:
                 pause_s = SETUP_RETRY_S
             except StoreError as error:
                 self._note(f"the revocation feed has failed: {error}")
-                pause_s = RETRY_S
             except TimeoutError:
                 label = self._channel.label
                 self._note(f"the revocation feed has failed: {label}: no answer within {TURN_LIMIT_S:g} s")
-                pause_s = RETRY_S
             except Exception:  # the next one may go well, and without one nothing is believed for long
                 logger.exception("the revocation feed has failed")
-                pause_s = RETRY_S
             finally:
                 self._lease.lose(self._clock())
             await self._sleep(pause_s)

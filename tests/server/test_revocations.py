@@ -1,0 +1,135 @@
+"""`server.revocations`: a change that a feed tells reaches memory, cookies and streams, and is timed."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from gatekeeper.core.model import Reason, SessionToken
+from gatekeeper.server.gate import Runtime
+from gatekeeper.server.recheck import Recheck
+from gatekeeper.server.revocations import Revocations
+from gatekeeper.server.streams import Streams
+from gatekeeper.stores.cache import SessionCache
+from gatekeeper.stores.feeds.feed import digest_of
+from gatekeeper.stores.lease import Lease
+from gatekeeper.telemetry.telemetry import Telemetry
+from tests.core.records import NOW_MS, record
+from tests.server.test_streams import FakeStream
+from tests.stores.claims import NO_CLAIMS
+from tests.stores.test_cache import FakeStore
+
+
+class Setting:
+    """A cache on a fake store with three sessions, two of them of one user, streams, and the time."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.lease = Lease()
+        self.store = FakeStore()
+        for token, user in (("a", "ada"), ("b", "ada"), ("c", "bob")):
+            self.store.records[token] = record({"token": token, "user_id": user}, id=user)
+        self.cache = SessionCache(
+            self.store,
+            max_age_s=300.0,
+            entries=10,
+            negative_age_s=1.0,
+            negative_entries=10,
+            clock=lambda: self.now,
+            lease=self.lease,
+        )
+        self.streams = Streams(self.cache.get, lambda: NOW_MS, lambda record: None)
+        self.recheck = Recheck(self.streams, self.cache.read_all, lambda: NOW_MS, 1.0)
+        self.telemetry = Telemetry()
+        runtime = Runtime(None, self.cache, NO_CLAIMS, {})  # type: ignore[arg-type]  # no requests here
+        self.changes = Revocations(runtime, self.streams, self.recheck, self.telemetry, lambda: self.now)
+
+    async def open(self, token: str) -> FakeStream:
+        found = await self.cache.get(SessionToken(token))
+        assert found is not None
+        stream = FakeStream()
+        self.streams.add(stream, found)
+        return stream
+
+    def remembered(self) -> list[str]:
+        return sorted(self.cache.tokens())
+
+
+@pytest.fixture
+async def s() -> AsyncIterator[Setting]:
+    setting = Setting()
+    yield setting
+    setting.streams.close()
+    await setting.cache.close()
+
+
+@pytest.fixture
+async def streams(s: Setting) -> dict[str, FakeStream]:
+    return {token: await s.open(token) for token in "abc"}
+
+
+def cut(streams: dict[str, FakeStream]) -> list[str]:
+    return [token for token, stream in streams.items() if stream.cut_for == [Reason.SESSION_ENDED]]
+
+
+async def test_a_revoked_session_is_forgotten_and_its_streams_are_cut(
+    s: Setting, streams: dict[str, FakeStream]
+) -> None:
+    del s.store.records["a"]
+    s.changes.session_changed(digest_of("a"))
+    assert s.remembered() == ["b", "c"]
+    await s.recheck.look(everything=False)
+    assert cut(streams) == ["a"]
+
+
+async def test_a_session_that_was_only_extended_keeps_its_streams(s: Setting, streams: dict[str, FakeStream]) -> None:
+    s.store.records["a"] = record({"token": "a", "expires_at_ms": NOW_MS + 99}, id="ada")
+    s.changes.session_changed(digest_of("a"))
+    await s.recheck.look(everything=False)
+    assert cut(streams) == []
+
+
+async def test_a_banned_users_streams_are_cut(s: Setting, streams: dict[str, FakeStream]) -> None:
+    for token in "ab":
+        s.store.records[token] = record({"token": token, "user_id": "ada"}, id="ada", banned=True)
+    s.changes.user_changed(digest_of("ada"))
+    assert s.remembered() == ["c"]
+    await s.recheck.look(everything=False)
+    assert cut(streams) == ["a", "b"]
+
+
+async def test_when_anything_may_have_changed_all_are_read_again(s: Setting, streams: dict[str, FakeStream]) -> None:
+    del s.store.records["b"]
+    s.changes.all_changed()
+    assert s.remembered() == []
+    await s.recheck.look(everything=False)
+    assert cut(streams) == ["b"]
+
+
+async def test_where_the_store_does_not_say_what_changed_all_are_compared(
+    s: Setting, streams: dict[str, FakeStream]
+) -> None:
+    reads = list(s.store.reads)
+    del s.store.records["b"]
+    s.store.records["c"] = record({"token": "c", "user_id": "bob"}, id="bob", name="Robert")
+    await s.changes.reconcile()
+    assert s.remembered() == ["a"]
+    assert cut(streams) == ["b"]
+    assert s.store.reads == reads, "in batches, not one by one"
+
+
+async def test_sessions_that_have_only_streams_are_compared_too(s: Setting, streams: dict[str, FakeStream]) -> None:
+    s.cache.all_changed()
+    del s.store.records["b"]
+    await s.changes.reconcile()
+    assert cut(streams) == ["b"]
+
+
+async def test_a_change_is_timed_by_the_last_marker(s: Setting) -> None:
+    s.changes.session_changed(digest_of("a"))
+    assert sum(s.telemetry.revocations.counts) == 0, "without a lease nothing is known of its age"
+    s.lease.renew(s.now)
+    s.now += 0.2
+    s.changes.session_changed(digest_of("a"))
+    s.changes.user_changed(digest_of("ada"))
+    assert sum(s.telemetry.revocations.counts) == 2
+    assert s.telemetry.revocations.total == pytest.approx(0.4)
