@@ -3,6 +3,7 @@
 import ast
 import gc
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
