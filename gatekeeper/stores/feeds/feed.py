@@ -52,13 +52,14 @@ class Changes(Protocol):
 
 
 class Channel(Protocol):
-    """One engine's way of telling.  `label` is what messages call it.
+    """One engine's way of telling.  `label` is what messages call it, `interval_s` how often it takes its turn.
 
     `names_all` is to be asked when it is open: whether `changes` is told of every session and user, and not only of
     those that are in memory.
     """
 
     label: str
+    interval_s: float = MARKER_S
 
     @property
     def names_all(self) -> bool: ...
@@ -141,7 +142,7 @@ class Feed:
                     await self._channel.turn()
                 self._lease.renew(sent_at)
                 self._note(None)
-                await self._sleep(max(0.0, sent_at + MARKER_S - self._clock()))
+                await self._sleep(max(0.0, sent_at + self._channel.interval_s - self._clock()))
         finally:
             self._lease.lose(self._clock())
             await self._channel.close()
