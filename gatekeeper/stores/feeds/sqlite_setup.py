@@ -135,14 +135,16 @@ def _triggers(watched: _Watched, mapped: Mapped) -> Iterator[str]:
     told = None if watched.told is None else _column(mapped, watched.told)
     unique = [_column(mapped, field) for field in watched.unique]
     same_keys = " OR ".join(f"{table}.{column} = NEW.{column}" for column in unique)
-    others = _tell(watched, f"{table}.{told}" if told else None, f"FROM {table} WHERE {same_keys}")
+    replaced = _tell(watched, f"{table}.{told}" if told else None, f"FROM {table} WHERE {same_keys}")
+    another = f"FROM {table} WHERE ({same_keys}) AND {table}.{unique[0]} IS NOT OLD.{unique[0]}"
+    others = _tell(watched, f"{table}.{told}" if told else None, another)
     old = _tell(watched, f"OLD.{told}" if told else None)
     new = _tell(watched, f"NEW.{told}", f"WHERE NEW.{told} IS NOT OLD.{told}") if told else ""
     changed = _differs([_column(mapped, field) for field in watched.fields])
     name = f"CREATE TRIGGER gatekeeper_{watched.key}"
     if watched.tells_inserts:
         yield f"{name}_insert AFTER INSERT ON {table} BEGIN {_tell(watched, f'NEW.{told}')} END"
-    yield f"{name}_replace BEFORE INSERT ON {table} BEGIN {others} END"
+    yield f"{name}_replace BEFORE INSERT ON {table} BEGIN {replaced} END"
     yield f"{name}_rekey BEFORE UPDATE ON {table}{_differs(unique)} BEGIN {others} END"
     yield f"{name}_update AFTER UPDATE ON {table}{changed} BEGIN {f'{old} {new}'.strip()} END"
     yield f"{name}_delete AFTER DELETE ON {table} BEGIN {old} END"
