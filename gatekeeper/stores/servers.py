@@ -11,6 +11,7 @@ from weakref import WeakSet
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import URL, Connection, Executable, SelectBase, event
+from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -27,10 +28,21 @@ _DRIVERS: dict[Kind, str] = {"postgresql": "asyncpg", "mysql": "asyncmy"}
 _EXTRAS: dict[Kind, str] = {"postgresql": "postgres", "mysql": "mysql"}
 _INFINITE = (datetime.min, datetime.max)  # noqa: DTZ901 - as the driver of PostgreSQL gives it
 
+_OF_THE_POOL = frozenset({"async_creator_fn", "prepared_statement_cache_size", "prepared_statement_name_func"})
+"""Parameters of URLs that SQLAlchemy keeps to itself."""
+
 _QUERY: dict[Kind, dict[str, str]] = {
     "postgresql": {"target_session_attrs": "primary"},  # on a replica, a revoked session would live on for a while
     "mysql": {"charset": "utf8mb4"},
 }
+
+
+def asyncpg_arguments(url: ServerUrl, timeout_s: float) -> dict[str, Any]:
+    """What `asyncpg.connect` is called with for a connection like those of the pool.  Raises as `ServerDatabase`."""
+    require(_DRIVERS[url.kind], _EXTRAS[url.kind])
+    _, arguments = PGDialect_asyncpg().create_connect_args(_driver_url(url))
+    found = {name: value for name, value in arguments.items() if name not in _OF_THE_POOL}
+    return {**found, **_connect_args(url, timeout_s)}
 
 
 class ServerDatabase:
@@ -50,14 +62,9 @@ class ServerDatabase:
 
     def open(self, pool: int, timeout_s: float) -> Opened:
         url = self._url
-        connect_args: dict[str, Any] = {"timeout": timeout_s} if url.kind == "postgresql" else {}
-        if url.kind == "postgresql":
-            connect_args["server_settings"] = {"application_name": "gatekeeper"}
-        if url.ssl_mode is not None:
-            connect_args["ssl"] = url.ssl_context() or False
         engine = create_async_engine(
             _driver_url(url),
-            connect_args=connect_args,
+            connect_args=_connect_args(url, timeout_s),
             pool_size=pool,
             max_overflow=0,
             pool_timeout=10 * timeout_s,  # who waits for a connection is given up as any read is
@@ -137,6 +144,16 @@ class _Connections(Opened):
             return [[_with_zone(value, self._zone) for value in row] for row in rows]
 
         return work(execute)
+
+
+def _connect_args(url: ServerUrl, timeout_s: float) -> dict[str, Any]:
+    """What the driver is told besides the URL."""
+    arguments: dict[str, Any] = {}
+    if url.kind == "postgresql":
+        arguments = {"timeout": timeout_s, "server_settings": {"application_name": "gatekeeper"}}
+    if url.ssl_mode is not None:
+        arguments["ssl"] = url.ssl_context() or False
+    return arguments
 
 
 def _driver_url(url: ServerUrl) -> URL:
