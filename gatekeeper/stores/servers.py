@@ -40,7 +40,8 @@ _QUERY: dict[Kind, dict[str, str]] = {
 def asyncpg_arguments(url: ServerUrl, timeout_s: float) -> dict[str, Any]:
     """What `asyncpg.connect` is called with for a connection like those of the pool.  Raises as `ServerDatabase`."""
     require(_DRIVERS[url.kind], _EXTRAS[url.kind])
-    _, arguments = PGDialect_asyncpg().create_connect_args(_driver_url(url))
+    dialect: Any = PGDialect_asyncpg
+    _, arguments = dialect().create_connect_args(_driver_url(url))
     found = {name: value for name, value in arguments.items() if name not in _OF_THE_POOL}
     return {**found, **_connect_args(url, timeout_s)}
 

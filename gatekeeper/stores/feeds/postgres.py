@@ -12,13 +12,13 @@ answered (since PostgreSQL 15), and a backend passes on what it was signalled be
 the answer to any question, asked over the listening connection, comes after the messages of everything whose commit was
 answered before the question was sent.  The question is the marker.  Servers before 15 signal later, and get a NOTIFY.
 
-What could swallow messages stands between: a pooler that gives each transaction another connection keeps LISTEN, answers
-questions, and throws away what arrives meanwhile.  So `open` has somebody else send a message first, while this
-connection rests, and waits for it.
+What could swallow messages stands between: a pooler that gives each transaction another connection keeps LISTEN,
+answers questions, and throws away what arrives meanwhile.  So `open` has another connection send a message first, while
+this one rests, and waits for it.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from secrets import token_hex
 
@@ -26,7 +26,7 @@ from gatekeeper.config.server_url import ServerUrl
 from gatekeeper.core.errors import StoreUnavailable
 from gatekeeper.stores.feeds.feed import Changes, FeedNotSetUp
 from gatekeeper.stores.feeds.postgres_connection import PostgresConnection
-from gatekeeper.stores.feeds.postgres_setup import CHANNEL, quoted_table, triggers
+from gatekeeper.stores.feeds.postgres_setup import CHANNEL, triggers
 from gatekeeper.stores.protocol import TIMEOUT_S
 from gatekeeper.stores.tables import Tables
 
@@ -58,10 +58,9 @@ select pg_catalog.pg_is_in_recovery(),
         union select tgname from placed where tgenabled <> 'A'
         order by 1
     ),
-    pg_catalog.md5(
-        (select pg_catalog.string_agg(pg_catalog.concat_ws(' ', oid, xmin, function_xmin, relfilenode), ',' order by oid)
-         from placed)
-        || (select pg_catalog.string_agg(pg_catalog.concat_ws(' ', name, relid), ',' order by name, relid) from tree)
+    array(
+        select pg_catalog.concat_ws(' ', tree.name, relid, oid, xmin, function_xmin, relfilenode)
+        from tree left join placed on tgrelid = relid and tgname = tree.name order by 1
     )
 """
 """Whether it is a replica, whether this connection listens, which triggers are missing or not enabled, and what differs
@@ -88,7 +87,7 @@ class PostgresChannel:
         self._connection: PostgresConnection | None = None
         self._marker = ""
         self._arrived: asyncio.Future[bool] | None = None
-        self._seen: str | None = None
+        self._seen: list[str] | None = None
         self._turns = 0
         self._sends_markers = False
 
@@ -169,7 +168,7 @@ class PostgresChannel:
             self._arrived.set_result(False)
 
     @asynccontextmanager
-    async def _ending_on_failure(self) -> AsyncIterator[None]:
+    async def _ending_on_failure(self) -> AsyncGenerator[None]:
         """End the connection whatever happens but success; a block that takes too long is StoreUnavailable."""
         try:
             async with asyncio.timeout(self._timeout_s):

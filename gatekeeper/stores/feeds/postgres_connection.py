@@ -3,7 +3,7 @@
 The only place here that knows the driver, which is not installed everywhere and has no types.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
@@ -68,7 +68,11 @@ class PostgresConnection:
 
     def on_end(self, call: Callable[[], None]) -> None:
         """Call this when the connection has ended, whoever ended it."""
-        self._connection.add_termination_listener(lambda _connection: call())
+
+        def pass_on(_connection: object) -> None:
+            call()
+
+        self._connection.add_termination_listener(pass_on)
 
     def end(self) -> None:
         """End it without a word.  Safe at any time, also twice."""
@@ -84,7 +88,7 @@ class PostgresConnection:
 
 
 @contextmanager
-def _translated(driver: Any, label: str, timeout_s: float | None = None) -> Iterator[None]:
+def _translated(driver: Any, label: str, timeout_s: float | None = None) -> Generator[None]:
     """Errors of the driver as PostgresError; `timeout_s` is what a time-out within it stands for."""
     try:
         yield
