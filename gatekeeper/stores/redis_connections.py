@@ -1,7 +1,7 @@
 """Connections to one Redis: asking within a time, replacing dead ones, saying why it does not answer.
 
-The only module that knows redis-py.  Its errors become StoreUnavailable here, with a message that names the server and
-the cause, and neither a password nor what was asked.  Knows nothing of sessions.
+With `redis_link` the only module that knows redis-py.  Its errors become StoreUnavailable here, with a message that
+names the server and the cause, and neither a password nor what was asked.  Knows nothing of sessions.
 
 Not redis-py's pool: it asks again after a restart of the server, but on a connection that may be as dead.
 """
@@ -30,6 +30,20 @@ NO_TEXT = b"\0"
 _T = TypeVar("_T")
 
 
+class RedisConnection(Protocol):
+    """What is used of redis-py's connections."""
+
+    async def connect(self) -> None: ...
+
+    def pack_commands(self, commands: Sequence[Command]) -> list[bytes]: ...
+
+    async def send_packed_command(self, command: list[bytes]) -> None: ...
+
+    async def read_response(self) -> object: ...
+
+    async def disconnect(self, nowait: bool = False) -> None: ...
+
+
 class RedisConnections:
     """At most `count` connections, opened when they are needed and kept.
 
@@ -41,7 +55,7 @@ class RedisConnections:
         self._count = count
         self._timeout_s = timeout_s
         self._places = asyncio.Semaphore(count)
-        self._idle: list[_Connection] = []
+        self._idle: list[RedisConnection] = []
         self._closing = asyncio.Lock()
         self._closed = False
 
@@ -57,7 +71,7 @@ class RedisConnections:
             await self._drop_idle()  # where something between has forgotten one connection, the others are as old
             cause = f"no answer within {self._timeout_s:g} s"
         except (RedisError, OSError) as exc:
-            cause = _cause_of(exc)
+            cause = cause_of(exc)
         # Outside the handler, so that the error is not chained: it may quote the command, and the token with it.
         for secret in secrets:
             cause = cause.replace(secret, "…")
@@ -73,7 +87,7 @@ class RedisConnections:
                 return await self._ask_on(self._idle.pop(), commands)
             except (RedisConnectionError, OSError):
                 await self._drop_idle()  # the server was restarted, or something between has cut them all
-        return await self._ask_on(self._new(), commands)
+        return await self._ask_on(new_connection(self._address, self._timeout_s), commands)
 
     async def close(self) -> None:
         """Close every connection, once the reads under way have ended.  What is asked later is unavailable."""
@@ -97,7 +111,7 @@ class RedisConnections:
                 raise StoreUnavailable(f"{self._address.label}: the store was closed")
             yield
 
-    async def _ask_on(self, connection: "_Connection", commands: Sequence[Command]) -> list[bytes]:
+    async def _ask_on(self, connection: RedisConnection, commands: Sequence[Command]) -> list[bytes]:
         try:
             await connection.connect()
             await connection.send_packed_command(connection.pack_commands(commands))
@@ -114,42 +128,31 @@ class RedisConnections:
         for connection in dead:
             await connection.disconnect(nowait=True)
 
-    def _new(self) -> "_Connection":
-        address = self._address
-        settings: dict[str, Any] = {
-            "db": address.database,
-            "username": address.username,
-            "password": address.password,
-            "socket_timeout": self._timeout_s,
-            "socket_connect_timeout": self._timeout_s,
-            # What it would say to a new connection besides, HELLO and CLIENT SETINFO, needs more rights.
-            "protocol": 2,
-            "driver_info": None,
-        }
-        if address.socket:
-            return cast(_Connection, UnixDomainSocketConnection(path=address.socket, **settings))
-        settings |= {"host": address.host, "port": address.port, "socket_keepalive": True}
-        if not address.tls:
-            return cast(_Connection, Connection(**settings))
-        settings |= {"ssl_ca_certs": address.ca_file, "ssl_cert_reqs": "required", "ssl_check_hostname": True}
-        return cast(_Connection, SSLConnection(**settings, ssl_min_version=ssl.TLSVersion.TLSv1_2))
+
+def new_connection(address: RedisAddress, timeout_s: float, *, reads_may_last: bool = False) -> RedisConnection:
+    """A connection that is still to be made, by `connect`.  Connecting takes this long at most, a read does too unless
+    it is said that it may last.
+    """
+    settings: dict[str, Any] = {
+        "db": address.database,
+        "username": address.username,
+        "password": address.password,
+        "socket_timeout": None if reads_may_last else timeout_s,
+        "socket_connect_timeout": timeout_s,
+        # What it would say to a new connection besides, HELLO and CLIENT SETINFO, needs more rights.
+        "protocol": 2,
+        "driver_info": None,
+    }
+    if address.socket:
+        return cast(RedisConnection, UnixDomainSocketConnection(path=address.socket, **settings))
+    settings |= {"host": address.host, "port": address.port, "socket_keepalive": True}
+    if not address.tls:
+        return cast(RedisConnection, Connection(**settings))
+    settings |= {"ssl_ca_certs": address.ca_file, "ssl_cert_reqs": "required", "ssl_check_hostname": True}
+    return cast(RedisConnection, SSLConnection(**settings, ssl_min_version=ssl.TLSVersion.TLSv1_2))
 
 
-class _Connection(Protocol):
-    """What is used of redis-py's connections."""
-
-    async def connect(self) -> None: ...
-
-    def pack_commands(self, commands: Sequence[Command]) -> list[bytes]: ...
-
-    async def send_packed_command(self, command: list[bytes]) -> None: ...
-
-    async def read_response(self) -> object: ...
-
-    async def disconnect(self, nowait: bool = False) -> None: ...
-
-
-async def _text_from(connection: _Connection) -> bytes:
+async def _text_from(connection: RedisConnection) -> bytes:
     try:
         answer = await connection.read_response()
     except ResponseError as exc:
@@ -161,7 +164,7 @@ async def _text_from(connection: _Connection) -> bytes:
     return answer
 
 
-def _cause_of(exc: BaseException) -> str:
+def cause_of(exc: BaseException) -> str:
     """What went wrong, in a few words: the system's where there are any, else Redis's."""
     found: BaseException | None = exc
     while found is not None and not isinstance(found, OSError):

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from gatekeeper.config.redis_url import parse_redis_url
 from gatekeeper.core.errors import GatekeeperError, StoreUnavailable
 from gatekeeper.stores.redis import RedisStore
+from gatekeeper.stores.redis_connections import new_connection
 from tests.better_auth_redis import Storage, session_fields, sign_in, stored, user_fields
 from tests.certificates import Authority
 from tests.servers.processes import Missing
@@ -387,8 +389,7 @@ async def test_a_socket_that_is_not_there_is_named(tmp_path: Path, open_redis: O
 
 
 def test_the_oldest_tls_is_not_spoken() -> None:
-    store = RedisStore("rediss://localhost")
-    connection: Any = store._connections._new()
+    connection: Any = new_connection(parse_redis_url("rediss://localhost"), 2.0)
     context = connection.ssl_context.get()
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2
     assert (context.check_hostname, context.verify_mode) == (True, ssl.CERT_REQUIRED)
