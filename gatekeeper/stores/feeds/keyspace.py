@@ -13,8 +13,10 @@ from gatekeeper.core.errors import StoreUnavailable
 from gatekeeper.stores.feeds.feed import Changes, digest_of
 from gatekeeper.stores.redis_link import Answer, RedisLink
 
+SETTING = "notify-keyspace-events"
+
 NEEDED = "K$gxe"
-"""What `notify-keyspace-events` has to have, written as it is set."""
+"""What the setting has to have."""
 
 _ACTIVE = b"active-sessions-"
 _REVOKED_BEFORE = b"revoked-sessions-before-"

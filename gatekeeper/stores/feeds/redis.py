@@ -18,11 +18,9 @@ from typing import Literal
 from gatekeeper.config.redis_url import RedisAddress
 from gatekeeper.core.errors import StoreUnavailable
 from gatekeeper.stores.feeds.feed import Changes, FeedNotSetUp, digest_of
-from gatekeeper.stores.feeds.keyspace import KeyspaceListener, missing_from
+from gatekeeper.stores.feeds.keyspace import SETTING, KeyspaceListener, missing_from
 from gatekeeper.stores.protocol import TIMEOUT_S, can_be_sent
 from gatekeeper.stores.redis_link import Answer, RedisLink, Refusal
-
-SETTING = "notify-keyspace-events"
 
 
 class RedisChannel:
