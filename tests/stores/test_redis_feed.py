@@ -4,7 +4,9 @@ Nothing waits for time: when a turn has returned, everything before it was told.
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +18,8 @@ from gatekeeper.stores.feeds.keyspace import NEEDED, missing_from, pattern_of
 from gatekeeper.stores.feeds.redis import RedisChannel
 from tests.better_auth_redis import CREATED_MS, Storage, session_fields, sign_in, stored, user_fields
 from tests.servers.redis import RedisServer
-from tests.stores.contract import OTHER, TOKEN, messages_of
+from tests.stores.conftest import OpenRedis
+from tests.stores.contract import OTHER, TOKEN, messages_of, user_of
 from tests.stores.fake_redis import always, fake_redis, read_command, text
 
 USER = "user_1"
@@ -411,6 +414,23 @@ async def test_a_user_with_these_rights_is_enough(
     make_user(storage, *RIGHTS)
     sign_in(storage, TOKEN)
     channel = await open_channel(redis.url.replace("//", "//gate:hunter2@"), probe=lambda: TOKEN)
+    storage.revoke(TOKEN)
+    await channel.turn()
+    assert heard.since() == [TOKEN]
+
+
+async def test_the_documented_user_may_read_and_listen(
+    storage: Storage, redis: RedisServer, open_channel: OpenChannel, open_redis: OpenRedis, heard: Heard
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "stores.md").read_text()
+    lines = re.findall(r"^ *(ACL SETUSER gate .*)$", page, re.MULTILINE)
+    assert len(lines) == 2
+    for line in lines:
+        storage.run(*line.split())
+    sign_in(storage, TOKEN)
+    url = redis.url.replace("//", "//gate:password@")
+    assert await user_of(open_redis(url), TOKEN) == USER
+    channel = await open_channel(url, probe=lambda: TOKEN)
     storage.revoke(TOKEN)
     await channel.turn()
     assert heard.since() == [TOKEN]
