@@ -145,7 +145,7 @@ async def _follow(gate: Gate, streams: Streams) -> None:
     runtime, sessions, lease = gate.runtime, gate.runtime.sessions, gate.runtime.sessions.lease
     recheck = Recheck(streams, sessions.read_all, now_ms, sessions.recheck_s, lambda: lease.is_held(time.monotonic()))
     changes = Revocations(runtime, streams, recheck, gate.telemetry, time.monotonic)
-    channel = sessions.channel(changes.reconcile)
+    channel = sessions.channel(changes)
     async with asyncio.TaskGroup() as group:
         group.create_task(recheck.run())
         if channel is not None:

@@ -5,12 +5,12 @@ from collections.abc import Callable
 from gatekeeper.server.gate import Runtime
 from gatekeeper.server.recheck import Recheck
 from gatekeeper.server.streams import Streams
-from gatekeeper.stores.feeds.feed import Changes, digest_of
+from gatekeeper.stores.feeds.feed import Changes, Memory, digest_of
 from gatekeeper.stores.tables import BATCH
 from gatekeeper.telemetry.telemetry import Telemetry
 
 
-class Revocations(Changes):
+class Revocations(Changes, Memory):
     """What a feed tells, passed on.  `clock` gives monotonic seconds."""
 
     def __init__(
@@ -40,6 +40,9 @@ class Revocations(Changes):
         self._sessions.all_changed()
         self._claims.all_changed()
         self._recheck.look_soon(self._streams.tokens())
+
+    def any_token(self) -> str | None:
+        return self._sessions.any_token()
 
     async def reconcile(self) -> None:
         """Something has changed, and the store does not say what: read all that is remembered, and see.

@@ -1,5 +1,6 @@
 """Where sessions are kept.  `open_store` is the one list of kinds."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,11 +10,12 @@ from gatekeeper.config.schema import Settings, Store
 from gatekeeper.config.server_url import parse_server_url
 from gatekeeper.config.store_checks import APP, REDIS, SQLITE, SQLITE_FILE, kind_of
 from gatekeeper.core.cookies import Keys
+from gatekeeper.stores.feeds.sqlite import SqliteChannel
 from gatekeeper.stores.http import HttpStore
 from gatekeeper.stores.installed import require
 from gatekeeper.stores.protocol import SessionStore
 from gatekeeper.stores.secondary import SecondaryStore
-from gatekeeper.stores.sql import Database, SqlStore
+from gatekeeper.stores.sql import SqlStore
 from gatekeeper.stores.sqlite import SqliteFile
 from gatekeeper.stores.tables import Mapped, Tables
 
@@ -41,7 +43,7 @@ def open_store(settings: Settings, keys: Keys, cookie_name: str) -> SessionStore
     if kind in REDIS:
         return _open_redis(store.url, store)
     with_organizations = any(rule.require.organizations for rule in settings.protect)
-    behind = SqlStore(_database(store.url), _tables(store, with_organizations), pool=store.pool)
+    behind = _open_sql(store, _tables(store, with_organizations))
     return behind if store.secondary is None else SecondaryStore(_open_redis(store.secondary, store), behind)
 
 
@@ -52,12 +54,20 @@ def _open_redis(url: str, store: Store) -> "RedisStore":
     return RedisStore(url, session_extra=store.fields.session, user_extra=store.fields.user, pool=store.pool)
 
 
-def _database(url: str) -> Database:
-    if kind_of(url) == SQLITE:
-        return SqliteFile(Path(url.removeprefix(SQLITE_FILE)))
+def _open_sql(store: Store, tables: Tables) -> SqlStore:
+    kind = kind_of(store.url)
+    if kind == SQLITE:
+        path = Path(store.url.removeprefix(SQLITE_FILE))
+        return SqlStore(SqliteFile(path), tables, pool=store.pool, open_channel=partial(SqliteChannel, path, tables))
     from gatekeeper.stores.servers import ServerDatabase  # takes 7 MB, which SQLite has no use for
 
-    return ServerDatabase(parse_server_url(url))
+    url = parse_server_url(store.url)
+    database = ServerDatabase(url)
+    if url.kind != "postgresql":
+        return SqlStore(database, tables, pool=store.pool)
+    from gatekeeper.stores.feeds.postgres import PostgresChannel
+
+    return SqlStore(database, tables, pool=store.pool, open_channel=lambda _: PostgresChannel(url, tables))
 
 
 def _tables(store: Store, with_organizations: bool) -> Tables:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from gatekeeper.core.errors import StoreLimited, StoreUnavailable
 from gatekeeper.core.model import SessionRecord, SessionToken
-from gatekeeper.stores.feeds.feed import Channel
+from gatekeeper.stores.feeds.feed import Channel, Memory
 from gatekeeper.stores.protocol import SessionStore, StoreIncomplete
 
 _T = TypeVar("_T")
@@ -43,8 +43,8 @@ class Breaker:
         """As `read_session`, for several."""
         return await self._try(lambda: self._store.read_sessions(tokens))
 
-    def channel(self, reconcile: Callable[[], Awaitable[None]]) -> Channel | None:
-        return self._store.channel(reconcile)
+    def channel(self, memory: Memory) -> Channel | None:
+        return self._store.channel(memory)
 
     async def check(self) -> None:
         """As the store's.  It is asked in any case, and reads go on where it can answer."""

@@ -13,7 +13,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Final, Literal
 
@@ -21,7 +21,7 @@ import msgspec
 
 from gatekeeper.core.errors import StoreUnavailable
 from gatekeeper.core.model import SessionRecord, SessionToken
-from gatekeeper.stores.feeds.feed import Channel, digest_of
+from gatekeeper.stores.feeds.feed import Channel, Memory, digest_of
 from gatekeeper.stores.lease import Lease
 from gatekeeper.stores.protocol import SessionStore, StoreIncomplete
 
@@ -133,6 +133,10 @@ class SessionCache:
         """Those of the sessions in memory."""
         return list(self._records)
 
+    def any_token(self) -> SessionToken | None:
+        """That of a session in memory, the one that was asked for last."""
+        return next(reversed(self._records), None)
+
     def remembers(self, token: SessionToken) -> bool:
         """Whether it is in memory, believed or not."""
         return token in self._records
@@ -219,9 +223,9 @@ class SessionCache:
         for flight in self._flights.values():
             flight.changed = True
 
-    def channel(self, reconcile: Callable[[], Awaitable[None]]) -> Channel | None:
+    def channel(self, memory: Memory) -> Channel | None:
         """How the store tells of changes, or None."""
-        return self._store.channel(reconcile)
+        return self._store.channel(memory)
 
     async def check(self) -> None:
         """Raise StoreUnavailable if the store cannot answer."""

@@ -9,13 +9,13 @@ address that asked for them last, and over half of the connections.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 
 from gatekeeper.core.cookies import Keys, sign_value
 from gatekeeper.core.errors import StoreLimited, StoreUnavailable
 from gatekeeper.core.forwarding import parse_address
 from gatekeeper.core.model import SessionRecord, SessionToken
-from gatekeeper.stores.feeds.feed import Channel
+from gatekeeper.stores.feeds.feed import Channel, Memory
 from gatekeeper.stores.get_session import Answer, GetSession
 from gatekeeper.stores.protocol import TIMEOUT_S, StoreIncomplete
 from gatekeeper.stores.records import SESSION_FIELDS, USER_FIELDS, record_of
@@ -67,7 +67,7 @@ class HttpStore:
     def __repr__(self) -> str:
         return f"<HttpStore {self._app.label}, {self._app.under_way} reads under way>"
 
-    def channel(self, reconcile: Callable[[], Awaitable[None]]) -> Channel | None:
+    def channel(self, memory: Memory) -> Channel | None:
         return None
 
     async def check(self) -> None:

@@ -1,11 +1,11 @@
 """What the gate asks of a session store.  Errors: `core.errors.StoreUnavailable` and `StoreError`."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from typing import Protocol
 
 from gatekeeper.core.errors import StoreUnavailable
 from gatekeeper.core.model import SessionRecord, SessionToken
-from gatekeeper.stores.feeds.feed import Channel
+from gatekeeper.stores.feeds.feed import Channel, Memory
 
 TIMEOUT_S = 2.0
 """How long a read may take in all before the store counts as unavailable."""
@@ -59,11 +59,8 @@ class SessionStore(Protocol):
         """
         ...
 
-    def channel(self, reconcile: Callable[[], Awaitable[None]]) -> Channel | None:
-        """How this store tells of changes, or None where it cannot.
-
-        `reconcile` reads again what is in memory: for a store that says that something has changed, but not what.
-        """
+    def channel(self, memory: Memory) -> Channel | None:
+        """How this store tells of changes, or None where it cannot."""
         ...
 
     async def check(self) -> None:

@@ -13,14 +13,15 @@ needs that one command, and SELECT for another database than 0.
 """
 
 import re
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 
 from gatekeeper.config.redis_url import parse_redis_url
 from gatekeeper.core.model import Session, SessionRecord, SessionToken
-from gatekeeper.stores.feeds.feed import Channel
+from gatekeeper.stores.feeds.feed import Channel, Memory
+from gatekeeper.stores.feeds.redis import RedisChannel
 from gatekeeper.stores.protocol import TIMEOUT_S, can_be_sent
 from gatekeeper.stores.records import record_of
 from gatekeeper.stores.redis_connections import RedisConnections
@@ -73,8 +74,12 @@ class RedisStore:
     def __repr__(self) -> str:
         return f"<RedisStore {self._address.label}>"
 
-    def channel(self, reconcile: Callable[[], Awaitable[None]]) -> Channel | None:
-        return None
+    def channel(self, memory: Memory) -> Channel:
+        return RedisChannel(self._address, memory.any_token)
+
+    def channel_in_front(self, memory: Memory) -> Channel:
+        """As `channel`, where a session in memory may be one that a database has alone."""
+        return RedisChannel(self._address, memory.any_token, database_behind=True)
 
     async def check(self) -> None:
         """Raise StoreUnavailable as a read would."""

@@ -8,14 +8,15 @@ When the storage cannot be asked, nothing is: a session that was revoked may hav
 sessions were all revoked is written in the storage alone.  The app could not answer either.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from typing import Protocol
 
 import msgspec
 
 from gatekeeper.core.errors import MissingTable
 from gatekeeper.core.model import Session, SessionRecord, SessionToken
-from gatekeeper.stores.feeds.feed import Channel
+from gatekeeper.stores.feeds.both import BothChannels
+from gatekeeper.stores.feeds.feed import Channel, Memory
 from gatekeeper.stores.protocol import SessionStore
 
 
@@ -38,6 +39,10 @@ class SecondaryStorage(Protocol):
 
     async def revoked(self, sessions: Sequence[Session]) -> Set[str]:
         """The tokens of those of these sessions that are older than a revocation of all of their user's."""
+        ...
+
+    def channel_in_front(self, memory: Memory) -> Channel:
+        """How this storage tells of changes."""
         ...
 
     async def check(self) -> None: ...
@@ -87,8 +92,9 @@ class SecondaryStore:
         revoked = await self._front.revoked([record.session for record in records.values()])
         return {token: record for token, record in records.items() if token not in revoked}
 
-    def channel(self, reconcile: Callable[[], Awaitable[None]]) -> Channel | None:
-        return None
+    def channel(self, memory: Memory) -> Channel | None:
+        behind = self._behind.channel(memory)
+        return None if behind is None else BothChannels(self._front.channel_in_front(memory), behind)
 
     async def check(self) -> None:
         """Raise StoreUnavailable as a read would.  A database without a table for sessions is in order."""

@@ -11,7 +11,7 @@ from there becomes StoreUnavailable here.  Its message names the database and th
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection, SelectBase, inspect
@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 
 from gatekeeper.core.errors import StoreUnavailable
 from gatekeeper.core.model import SessionRecord, SessionToken
-from gatekeeper.stores.feeds.feed import Channel
+from gatekeeper.stores.feeds.feed import Channel, Memory
 from gatekeeper.stores.protocol import TIMEOUT_S, can_be_sent
 from gatekeeper.stores.records import record_of
 from gatekeeper.stores.tables import BATCH, BETTER_AUTH, Plan, Tables, plan_read
@@ -73,17 +73,25 @@ class SqlStore:
     """A SessionStore on a SQL database.
 
     Raises StoreUnavailable from every call when the database cannot answer, and works again when it can.
+    `open_channel` is how the database tells of changes, if it can.
     """
 
     recheck_s = 1.0
 
     def __init__(
-        self, database: Database, tables: Tables = BETTER_AUTH, *, pool: int = 10, timeout_s: float = TIMEOUT_S
+        self,
+        database: Database,
+        tables: Tables = BETTER_AUTH,
+        *,
+        pool: int = 10,
+        timeout_s: float = TIMEOUT_S,
+        open_channel: Callable[[Memory], Channel] | None = None,
     ) -> None:
         self._database = database
         self._tables = tables
         self._pool = pool
         self._timeout_s = timeout_s
+        self._open_channel = open_channel
         self._opening = asyncio.Lock()
         self._opened: Opened | None = None
         self._closings: set[asyncio.Task[None]] = set()
@@ -92,8 +100,8 @@ class SqlStore:
     def __repr__(self) -> str:
         return f"<SqlStore {self._database.label}, {'open' if self._opened else 'not open'}>"
 
-    def channel(self, reconcile: Callable[[], Awaitable[None]]) -> Channel | None:
-        return None
+    def channel(self, memory: Memory) -> Channel | None:
+        return None if self._open_channel is None else self._open_channel(memory)
 
     async def check(self) -> None:
         """Raise StoreUnavailable as a read would."""

@@ -19,6 +19,7 @@ class BothChannels:
 
     def __init__(self, front: Channel, behind: Channel) -> None:
         self.label = f"{front.label} and {behind.label}"
+        self.interval_s = min(front.interval_s, behind.interval_s)
         self._front = front
         self._behind = behind
         self._has_table = True

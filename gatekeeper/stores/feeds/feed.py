@@ -51,6 +51,18 @@ class Changes(Protocol):
         ...
 
 
+class Memory(Protocol):
+    """What a worker remembers, for channels that cannot say what has changed, or whether anything is left."""
+
+    def any_token(self) -> str | None:
+        """The token of a session that is in memory, if there is one."""
+        ...
+
+    async def reconcile(self) -> None:
+        """Something has changed: read all that is remembered again.  Raises StoreError."""
+        ...
+
+
 class Channel(Protocol):
     """One engine's way of telling.  `label` is what messages call it, `interval_s` how often it takes its turn.
 

@@ -27,6 +27,7 @@ from gatekeeper.core.errors import StoreUnavailable
 from gatekeeper.stores.feeds.feed import Changes, FeedNotSetUp
 from gatekeeper.stores.feeds.postgres_connection import PostgresConnection
 from gatekeeper.stores.feeds.postgres_setup import CHANNEL, triggers
+from gatekeeper.stores.lease import MARKER_S
 from gatekeeper.stores.protocol import TIMEOUT_S
 from gatekeeper.stores.tables import Tables
 
@@ -72,6 +73,7 @@ class PostgresChannel:
     """A Channel.  `timeout_s` is how long opening it, or a turn, may take in all."""
 
     names_all = True
+    interval_s = MARKER_S
 
     def __init__(self, url: ServerUrl, tables: Tables, *, timeout_s: float = TIMEOUT_S) -> None:
         self.label = url.label

@@ -19,6 +19,7 @@ from gatekeeper.config.redis_url import RedisAddress
 from gatekeeper.core.errors import StoreUnavailable
 from gatekeeper.stores.feeds.feed import Changes, FeedNotSetUp, digest_of
 from gatekeeper.stores.feeds.keyspace import SETTING, KeyspaceListener, missing_from
+from gatekeeper.stores.lease import MARKER_S
 from gatekeeper.stores.protocol import TIMEOUT_S, can_be_sent
 from gatekeeper.stores.redis_link import Answer, RedisLink, Refusal
 
@@ -44,6 +45,8 @@ class RedisChannel:
         self._timeout_s = timeout_s
         self._database_behind = database_behind
         self._open: _Open | None = None
+
+    interval_s = MARKER_S
 
     def __repr__(self) -> str:
         return f"<RedisChannel {self.label}, {'closed' if self._open is None else 'open'}>"

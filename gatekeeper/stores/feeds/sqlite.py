@@ -6,11 +6,10 @@ read again: that finds changed sessions and users, but no changed memberships.
 """
 
 import logging
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from gatekeeper.core.errors import StoreUnavailable
-from gatekeeper.stores.feeds.feed import Changes
+from gatekeeper.stores.feeds.feed import Changes, Memory
 from gatekeeper.stores.feeds.sqlite_watch import BUSY_S, News, Watch
 from gatekeeper.stores.tables import Tables
 
@@ -25,15 +24,14 @@ _HINT = "`gatekeeper migrate --feed` makes that cheaper"
 class SqliteChannel:
     """A Channel on the file at this path.
 
-    `reconcile` reads again what is in memory and tells what changed.  It is called after a commit where there is no
-    change table, and may raise StoreUnavailable.
+    After a commit, where there is no change table, `memory` is reconciled.
     """
 
     def __init__(
         self,
         path: Path,
         tables: Tables,
-        reconcile: Callable[[], Awaitable[None]],
+        memory: Memory,
         *,
         interval_s: float = POLL_S,
         busy_s: float = BUSY_S,
@@ -42,7 +40,7 @@ class SqliteChannel:
         self.interval_s = interval_s
         self._path = path
         self._tables = tables
-        self._reconcile = reconcile
+        self._memory = memory
         self._busy_s = busy_s
         self._opened: tuple[Watch, Changes] | None = None
         self._has_hinted = False
@@ -95,4 +93,4 @@ class SqliteChannel:
         for digest in news.users:
             changes.user_changed(digest)
         if not self.names_all:
-            await self._reconcile()
+            await self._memory.reconcile()

@@ -52,7 +52,7 @@ class Watching:
         self.listener = Listener("a", "b", "c", "ada", "bob", "1", "2")
         self.reconciled = 0
         self.fault: StoreUnavailable | None = None
-        self.channel = SqliteChannel(path, tables, self._reconcile, busy_s=busy_s)
+        self.channel = SqliteChannel(path, tables, self, busy_s=busy_s)
 
     async def open(self) -> None:
         await self.channel.open(self.listener)
@@ -62,7 +62,10 @@ class Watching:
         await self.channel.turn()
         return self.listener.took()
 
-    async def _reconcile(self) -> None:
+    def any_token(self) -> str | None:
+        raise AssertionError("a file is not probed")
+
+    async def reconcile(self) -> None:
         self.reconciled += 1
         if self.fault is not None:
             raise self.fault
