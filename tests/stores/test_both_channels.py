@@ -25,6 +25,7 @@ class FakeChannel:
 
     def __init__(self, label: str, *, names_all: bool = True) -> None:
         self.label = label
+        self.interval_s = 0.25
         self.names_all = names_all
         self.changes: Changes | None = None
         self.is_open = False
