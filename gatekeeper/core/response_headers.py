@@ -106,16 +106,24 @@ def client_head(
     """The response head for the client.
 
     `protected`: a session stands behind the answer; `varies`: it may differ by session although everybody may see it.
-    `cookies` are Set-Cookie values that the gate adds.  A body of unknown length is chunked, or for HTTP/1.0 ends
-    with the connection, which `keep_alive` must then not promise to keep.  101 opens a WebSocket.
+    `cookies` are Set-Cookie values that the gate adds, but for those of a name that the upstream sets itself: who signs
+    in or out there must not have that undone.  A body of unknown length is chunked, or for HTTP/1.0 ends with the
+    connection, which `keep_alive` must then not promise to keep.  101 opens a WebSocket.
     """
     key = (http_1_0, keep_alive, protected, varies)
+    if cookies and fields.has_set_cookie:
+        theirs = {_cookie_name(line.partition(b":")[2]) for line in fields.kept if line[:11].lower() == b"set-cookie:"}
+        cookies = [cookie for cookie in cookies if _cookie_name(cookie) not in theirs]
     made = fields.made.get(key)
     if made is None or cookies:
         made = _make_head(status, reason, fields, key, cookies)
         if not cookies:
             fields.made[key] = made
     return made
+
+
+def _cookie_name(set_cookie: bytes) -> bytes:
+    return set_cookie.partition(b"=")[0].strip()
 
 
 def _make_head(

@@ -20,7 +20,8 @@ class Outbound(msgspec.Struct, frozen=True):
 
     The request head is `before_id`, the request id, and `after_id`.  `accept` is what a WebSocket handshake waits for,
     None for no handshake.  `protected` and `varies` say what the response's caching must respect (see
-    `core.response_headers.client_head`).
+    `core.response_headers.client_head`).  `set_cookies` are Set-Cookie values that the gate adds to the response, which
+    no cache may then keep.
     """
 
     pool: UpstreamPool
@@ -31,6 +32,7 @@ class Outbound(msgspec.Struct, frozen=True):
     accept: bytes | None
     protected: bool
     varies: bool
+    set_cookies: tuple[bytes, ...] = ()
 
     def head(self, request_id: str) -> bytes:
         return b"%b%b%b" % (self.before_id, request_id.encode(), self.after_id)

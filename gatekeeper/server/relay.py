@@ -161,6 +161,7 @@ class Relay(ABC):
             keep_alive=self.keep_alive,
             protected=outbound.protected,
             varies=outbound.varies,
+            cookies=outbound.set_cookies,
         )
 
     def _coded(self, data: bytes) -> bytes:

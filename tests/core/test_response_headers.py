@@ -267,6 +267,21 @@ def test_a_response_that_gets_a_cookie_is_for_nobody_else() -> None:
     ]
 
 
+def test_a_cookie_that_the_upstream_sets_itself_is_left_to_it() -> None:
+    theirs = (b"set-cookie", b"a=; Max-Age=0; Path=/")
+    assert respond(answer(theirs, (CL, b"0")), cookies=(b"a=1; Path=/", b"ab=2")) == [
+        b"set-cookie: a=; Max-Age=0; Path=/",
+        b"Cache-Control: private, no-store",
+        b"Set-Cookie: ab=2",
+        b"Content-Length: 0",
+    ]
+    assert respond(answer(theirs, (b"X-A", b"ab=2"), (CL, b"0")), cookies=(b"a=1",)) == [
+        b"set-cookie: a=; Max-Age=0; Path=/",
+        b"X-A: ab=2",
+        b"Content-Length: 0",
+    ]
+
+
 def test_an_unprotected_response_is_left_alone() -> None:
     assert respond(answer((CL, b"0"))) == [b"Content-Length: 0"]
     head = answer((b"Vary", b"Accept"), (b"Cache-Control", b"public"), (CL, b"0"))
