@@ -19,6 +19,7 @@ CORE_ORDER = (
         "websocket",
         "routing",
         "cookies",
+        "credentials",
         "loop",
         "session_data",
         "assertions",

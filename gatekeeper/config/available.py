@@ -18,7 +18,6 @@ _DEFAULTS: dict[str, Any] = {
     "branding.accent": None,
     "session.extend": "app",
     "session.serve_get_session": False,
-    "session.bearer": "none",
     "keep_fragment": False,
     "identity.headers": "gatekeeper",
     "identity.rename": {},

@@ -6,7 +6,7 @@ import msgspec
 
 from gatekeeper.config.rules import rules_of
 from gatekeeper.config.schema import Settings
-from gatekeeper.core.cookies import CookieNames, Keys, cookie_names
+from gatekeeper.core.cookies import MAX_AGE_LIMIT_S, CookieAttributes, CookieNames, Keys, cookie_names
 from gatekeeper.core.decide import Policy
 from gatekeeper.core.forwarding import TrustedProxies
 from gatekeeper.core.model import Access
@@ -15,11 +15,17 @@ from gatekeeper.core.urls import origin_of
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """What one configuration means for a request."""
+    """What one configuration means for a request.
+
+    `bearer`: an Authorization header may carry a session.  `cookie_attributes` are those of the cookies that the gate
+    sets.
+    """
 
     table: RouteTable
     keys: Keys
     cookies: CookieNames
+    cookie_attributes: CookieAttributes
+    bearer: bool
     policy: Policy
     trusted: TrustedProxies
     default_host: str
@@ -37,6 +43,13 @@ def compile_settings(settings: Settings) -> Snapshot:
         table=compile_rules(rules_of(settings), Access(settings.default)),
         keys=Keys([secret.value for secret in settings.secrets]),
         cookies=cookie_names(settings.session.cookie.prefix, secure=secure),
+        cookie_attributes=CookieAttributes(
+            max_age_s=min(int(settings.session.expires_in), MAX_AGE_LIMIT_S),
+            domain=settings.session.cookie.domain,
+            secure=secure,
+            same_site=settings.session.cookie.same_site,
+        ),
+        bearer=settings.session.bearer == "signed",
         policy=Policy(
             fresh_age_s=settings.session.fresh_age,
             public_origin=origin_of(settings.public_url) if settings.public_url else None,

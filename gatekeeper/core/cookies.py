@@ -16,7 +16,7 @@ import binascii
 import hashlib
 import hmac
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 from urllib.parse import quote, unquote_to_bytes
 
@@ -32,7 +32,7 @@ _CHUNK = re.compile(r"\.(0|[1-9][0-9]{0,14})")
 _MAX_CHUNKS = 100
 _MAX_SIGNED_CHARS = 4096
 _MAC_CHARS = 44  # 32 bytes in base64: 43 characters and one "="
-_MAX_AGE_LIMIT_S = 34_560_000  # 400 days, as Better Auth and the browsers have it
+MAX_AGE_LIMIT_S = 34_560_000  # 400 days, as Better Auth and the browsers have it
 _MAX_VERIFIED = 4096
 _UNSAFE_IN_SET_COOKIE = re.compile("[^!-:<-~]")  # blanks, controls, ";", non-ASCII
 
@@ -46,6 +46,15 @@ class CookieNames(msgspec.Struct, frozen=True):
     session_token: str
     session_data: str
     dont_remember: str
+
+
+class CookieAttributes(msgspec.Struct, frozen=True):
+    """What the gate's session cookies have in common.  `max_age_s` is that of a session token that is remembered."""
+
+    max_age_s: int
+    domain: str | None
+    secure: bool
+    same_site: Literal["lax", "strict", "none"]
 
 
 class VerifiedToken(msgspec.Struct, frozen=True, gc=False):
@@ -77,6 +86,11 @@ class Keys:
 
     def __repr__(self) -> str:
         return f"<Keys: {len(self._signer.secret_keys)}>"
+
+    @property
+    def has_older(self) -> bool:
+        """Whether there are secrets beside the current one."""
+        return len(self._signer.secret_keys) > 1
 
     def sign(self, message: bytes) -> bytes:
         """The message, a dot and its MAC under the current secret in base64."""
@@ -223,6 +237,18 @@ def dedupe_cookie(header: str, name: str) -> str:
     return _without_cookies(header, is_repeated)
 
 
+def replace_cookies(header: str, values: Mapping[str, str]) -> str:
+    """The header with these values in the first cookies of these names; every other part stays byte for byte."""
+    left = dict(values)
+    parts = header.split(";")
+    for index, part in enumerate(parts):
+        key, equals, _ = part.partition("=")
+        value = left.pop(key.strip(_BLANKS), None) if equals else None
+        if value is not None:
+            parts[index] = f"{key}={value}"
+    return ";".join(parts)
+
+
 def strip_cookies(header: str, names: CookieNames) -> str:
     """The header without the session's cookies; "" if nothing is left, the same object if there were none."""
     whole = (names.session_token, names.session_data, names.dont_remember)
@@ -246,8 +272,8 @@ def set_cookie(
     """
     if any(_UNSAFE_IN_SET_COOKIE.search(text) for text in (name, value, domain or "")):
         raise ValueError("a cookie's name, value and domain are printable ASCII without blanks and semicolons")
-    if max_age is not None and not 0 <= max_age <= _MAX_AGE_LIMIT_S:
-        raise ValueError(f"Max-Age is between 0 and {_MAX_AGE_LIMIT_S} seconds")
+    if max_age is not None and not 0 <= max_age <= MAX_AGE_LIMIT_S:
+        raise ValueError(f"Max-Age is between 0 and {MAX_AGE_LIMIT_S} seconds")
     attributes = [
         f"{name}={value}",
         "" if max_age is None else f"Max-Age={max_age}",

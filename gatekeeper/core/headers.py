@@ -64,6 +64,13 @@ class ClientHead(msgspec.Struct):
     _lines: bytes | None = None
     _without_override: "ClientHead | None" = None
 
+    def with_authorization(self, value: bytes | None) -> "ClientHead":
+        """The head with this Authorization, and no other; with None for none at all."""
+        kept = [field for field in self.kept if field[0].lower() != b"authorization"]
+        if value is not None:
+            kept.append((b"Authorization", value))
+        return replace(self, kept=kept, _lines=None, _without_override=None)
+
     def kept_lines(self) -> bytes:
         """The lines of `kept`, made once: the head of one request is often that of the next one, too."""
         lines = self._lines

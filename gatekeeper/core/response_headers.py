@@ -37,7 +37,7 @@ class UpstreamHead(msgspec.Struct):
     closes: bool = False
     keep_alive: bytes | None = None
     for_shared_caches: list[bytes] = []
-    made: dict[tuple[bool, bool, bool, bool], bytes] = {}
+    made: dict[tuple[bool, bool, bool, bytes], bytes] = {}
     """The heads for clients that `client_head` has made of this one."""
 
 
@@ -101,16 +101,18 @@ def client_head(
     keep_alive: bool,
     protected: bool,
     varies: bool,
+    vary: bytes = b"Cookie",
     cookies: Sequence[bytes] = (),
 ) -> bytes:
     """The response head for the client.
 
-    `protected`: a session stands behind the answer; `varies`: it may differ by session although everybody may see it.
+    `protected`: a session stands behind the answer; `varies`: it may differ by session although everybody may see it,
+    and `vary` names the fields that may carry one.
     `cookies` are Set-Cookie values that the gate adds, but for those of a name that the upstream sets itself: who signs
     in or out there must not have that undone.  A body of unknown length is chunked, or for HTTP/1.0 ends with the
     connection, which `keep_alive` must then not promise to keep.  101 opens a WebSocket.
     """
-    key = (http_1_0, keep_alive, protected, varies)
+    key = (http_1_0, keep_alive, protected, vary if varies else b"")
     if cookies and fields.has_set_cookie:
         theirs = {_cookie_name(line.partition(b":")[2]) for line in fields.kept if line[:11].lower() == b"set-cookie:"}
         cookies = [cookie for cookie in cookies if _cookie_name(cookie) not in theirs]
@@ -127,17 +129,17 @@ def _cookie_name(set_cookie: bytes) -> bytes:
 
 
 def _make_head(
-    status: int, reason: bytes, fields: UpstreamHead, key: tuple[bool, bool, bool, bool], cookies: Sequence[bytes]
+    status: int, reason: bytes, fields: UpstreamHead, key: tuple[bool, bool, bool, bytes], cookies: Sequence[bytes]
 ) -> bytes:
-    http_1_0, keep_alive, protected, varies = key
+    http_1_0, keep_alive, protected, vary = key
     lines = [b"HTTP/1.1 %d %b\r\n" % (status, reason), *fields.kept]
     caching = cache_control_for(fields.cache_control, protected=protected, sets_cookie=bool(cookies))
     if caching is not None:
         lines.append(b"Cache-Control: %b\r\n" % caching)
     if not protected and not cookies:
         lines += fields.for_shared_caches
-    if varies:
-        lines.append(b"Vary: Cookie\r\n")
+    if vary:
+        lines.append(b"Vary: %b\r\n" % vary)
     lines += [b"Set-Cookie: %b\r\n" % cookie for cookie in cookies]
     if isinstance(fields.framing, int):
         lines.append(b"Content-Length: %d\r\n" % fields.framing)

@@ -12,6 +12,7 @@ import msgspec
 
 from gatekeeper.config.snapshot import Snapshot
 from gatekeeper.core.cookies import VerifiedToken, find_cookie, verify_token
+from gatekeeper.core.credentials import bearer_token
 from gatekeeper.core.decide import decide, needs_session
 from gatekeeper.core.errors import StoreError, StoreLimited
 from gatekeeper.core.model import (
@@ -215,7 +216,11 @@ def _may_claim(route: Route) -> bool:
 
 
 def _token_of(runtime: Runtime, facts: RequestFacts) -> VerifiedToken | Reason:
-    """The token of a request's session cookie, or why there is none."""
+    """The token of a request's bearer header, where that may carry one, else of its cookie, or why there is none."""
+    if runtime.snapshot.bearer:
+        carried = bearer_token(facts.authorization, runtime.snapshot.keys)
+        if carried is not None:
+            return carried
     raw = find_cookie(facts.cookie, runtime.snapshot.cookies.session_token)
     if not raw:
         return Reason.NO_COOKIE

@@ -2,9 +2,11 @@
 
 import msgspec
 
-from gatekeeper.core.cookies import dedupe_cookie, strip_cookies
+from gatekeeper.config.snapshot import Snapshot
+from gatekeeper.core.cookies import Keys, dedupe_cookie, replace_cookies, strip_cookies
+from gatekeeper.core.credentials import bearer_header, bearer_token, resigned_cookies, resigned_set_cookies
 from gatekeeper.core.forwarding import forwarding_lines
-from gatekeeper.core.headers import upstream_head
+from gatekeeper.core.headers import ClientHead, upstream_head
 from gatekeeper.core.identity import identity_lines
 from gatekeeper.core.model import Access, Allow, Deny, Identity, Reason, RequestFacts, Route
 from gatekeeper.core.websocket import accept_for
@@ -19,7 +21,7 @@ class Outbound(msgspec.Struct, frozen=True):
     """A request on its way to the upstream, by a connection of `pool`.
 
     The request head is `before_id`, the request id, and `after_id`.  `accept` is what a WebSocket handshake waits for,
-    None for no handshake.  `protected` and `varies` say what the response's caching must respect (see
+    None for no handshake.  `protected`, `varies` and `vary` say what the response's caching must respect (see
     `core.response_headers.client_head`).  `set_cookies` are Set-Cookie values that the gate adds to the response, which
     no cache may then keep.
     """
@@ -33,6 +35,7 @@ class Outbound(msgspec.Struct, frozen=True):
     protected: bool
     varies: bool
     set_cookies: tuple[bytes, ...] = ()
+    vary: bytes = b"Cookie"
 
     def head(self, request_id: str) -> bytes:
         return b"%b%b%b" % (self.before_id, request_id.encode(), self.after_id)
@@ -51,15 +54,21 @@ def plan_for(
 
 
 def _outbound(runtime: Runtime, parsed: Parsed, identity: Identity, route: Route) -> Outbound:
-    facts, head = parsed.facts, parsed.head
+    facts, head, snapshot = parsed.facts, parsed.head, runtime.snapshot
+    strips = snapshot.strip_session_cookies
+    if strips is None:
+        strips = bool(route.upstream)
     key = head.websocket_key if facts.method == "GET" else None  # nothing else opens a WebSocket (RFC 6455 §4.1)
     if route.methods is not None:
         head = head.without_method_override()
+    if snapshot.bearer and facts.authorization is not None:
+        head = _with_bearer(head, facts.authorization, snapshot.keys, strips=strips)
+    resigned = resigned_cookies(facts.cookie, snapshot.cookies, snapshot.keys) if snapshot.keys.has_older else {}
     before_id, after_id = upstream_head(
         facts.method,
         facts.target.path_and_query,
         head,
-        cookie=_cookie_for(runtime, facts, route),
+        cookie=_cookie_for(snapshot, facts, resigned, strips=strips),
         forwarding=forwarding_lines(parsed.forwarding),
         identity=identity_lines(identity),
         upgrade=key is not None,
@@ -74,16 +83,39 @@ def _outbound(runtime: Runtime, parsed: Parsed, identity: Identity, route: Route
         None if key is None else accept_for(key),
         not is_public,
         is_public and route.identity == "optional",
+        _set_cookies(snapshot, facts, resigned) if resigned else (),
+        b"Cookie, Authorization" if snapshot.bearer else b"Cookie",
     )
 
 
-def _cookie_for(runtime: Runtime, facts: RequestFacts, route: Route) -> str | None:
-    """What of the client's Cookie header the upstream gets: the session cookie once, or not at all."""
+def _cookie_for(snapshot: Snapshot, facts: RequestFacts, resigned: dict[str, str], *, strips: bool) -> str | None:
+    """What of the client's Cookie header the upstream gets: the session cookie once, or not at all.
+
+    One that an older secret signed is signed anew: the app takes the current one's alone.
+    """
     header = facts.cookie
     if header is None:
         return None
-    snapshot = runtime.snapshot
-    strip = snapshot.strip_session_cookies
-    if strip or (strip is None and route.upstream):
+    if strips:
         return strip_cookies(header, snapshot.cookies)
-    return dedupe_cookie(header, snapshot.cookies.session_token)
+    header = dedupe_cookie(header, snapshot.cookies.session_token)
+    return replace_cookies(header, resigned) if resigned else header
+
+
+def _set_cookies(snapshot: Snapshot, facts: RequestFacts, resigned: dict[str, str]) -> tuple[bytes, ...]:
+    return resigned_set_cookies(resigned, facts.cookie, snapshot.cookies, snapshot.cookie_attributes, snapshot.keys)
+
+
+def _with_bearer(head: ClientHead, authorization: str, keys: Keys, *, strips: bool) -> ClientHead:
+    """The head as far as the upstream may see its Authorization header.
+
+    The first of several counts, and is the only one that the app gets, so that it cannot read another one.  One that
+    carries a session goes where the session's cookies go, under the current secret; any other is the app's business.
+    """
+    carried = bearer_token(authorization, keys)
+    if carried is not None and strips:
+        return head.with_authorization(None)
+    if carried is not None and carried.key_index > 0:
+        return head.with_authorization(bearer_header(carried, keys))
+    is_single = sum(name.lower() == b"authorization" for name, _ in head.kept) < 2
+    return head if is_single else head.with_authorization(authorization.encode("latin-1"))

@@ -161,6 +161,7 @@ class Relay(ABC):
             keep_alive=self.keep_alive,
             protected=outbound.protected,
             varies=outbound.varies,
+            vary=outbound.vary,
             cookies=outbound.set_cookies,
         )
 

@@ -15,7 +15,6 @@ ASKING = {
     "branding.accent": "x",
     "session.extend": "gate",
     "session.serve_get_session": "true",
-    "session.bearer": "signed",
     "keep_fragment": "true",
     "identity.headers": "remote-user",
     "identity.rename": "{a: b}",

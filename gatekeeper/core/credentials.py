@@ -1,0 +1,76 @@
+"""What carries a session's token in a request: its cookie, or the Authorization header.
+
+Knows which of the two counts, and how what an older secret signed is signed anew: the app behind takes the current
+secret's signature alone.  Knows nothing of stores and routes, and sees no key: signing is `core.cookies`' business.
+
+The header is read as Better Auth's bearer plugin reads it: the scheme in any case, one blank, a signed token with or
+without percent-encoding.  A token without a signature is nobody's.
+"""
+
+from gatekeeper.core.cookies import (
+    CookieAttributes,
+    CookieNames,
+    Keys,
+    VerifiedToken,
+    find_cookie,
+    set_cookie,
+    sign_value,
+    verify_token,
+)
+
+_SCHEME = "bearer "
+
+
+def bearer_token(authorization: str | None, keys: Keys) -> VerifiedToken | None:
+    """The session token of an Authorization header, if any of the secrets signed it; None: the header says nothing."""
+    if authorization is None or authorization[: len(_SCHEME)].lower() != _SCHEME:
+        return None
+    raw = authorization[len(_SCHEME) :].strip()
+    return None if raw.startswith('"') else verify_token(raw, keys)  # quotes are a cookie's way of writing
+
+
+def bearer_header(token: VerifiedToken, keys: Keys) -> bytes:
+    """The Authorization header's value for this token under the current secret."""
+    return f"Bearer {sign_value(token.token, keys)}".encode("ascii")
+
+
+def resigned_cookies(header: str | None, names: CookieNames, keys: Keys) -> dict[str, str]:
+    """By name, the values under the current secret of those of a session's signed cookies that an older one signed."""
+    if header is None or not keys.has_older:
+        return {}
+    found = {name: _verified(header, name, keys) for name in (names.session_token, names.dont_remember)}
+    return {name: sign_value(old.token, keys) for name, old in found.items() if old is not None and old.key_index > 0}
+
+
+def resigned_set_cookies(
+    resigned: dict[str, str], header: str | None, names: CookieNames, attributes: CookieAttributes, keys: Keys
+) -> tuple[bytes, ...]:
+    """The Set-Cookie values that give the browser these, as Better Auth would.
+
+    It says the whole life of a new session whatever is left of this one: what counts is the store's date.  Where the
+    visitor did not want to be remembered both cookies end with the browser.
+    """
+    remembered = is_remembered(header, names, keys)
+    lines: list[bytes] = []
+    for name, value in resigned.items():
+        lasts = remembered and name == names.session_token
+        line = set_cookie(
+            name,
+            value,
+            max_age=attributes.max_age_s if lasts else None,
+            domain=attributes.domain,
+            secure=attributes.secure,
+            same_site=attributes.same_site,
+        )
+        lines.append(line.encode("ascii"))
+    return tuple(lines)
+
+
+def is_remembered(header: str | None, names: CookieNames, keys: Keys) -> bool:
+    """Whether the session of this Cookie header is to be extended: there is no dont_remember cookie that is signed."""
+    return _verified(header, names.dont_remember, keys) is None
+
+
+def _verified(header: str | None, name: str, keys: Keys) -> VerifiedToken | None:
+    raw = find_cookie(header, name)
+    return verify_token(raw, keys) if raw else None
