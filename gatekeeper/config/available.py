@@ -17,7 +17,6 @@ _DEFAULTS: dict[str, Any] = {
     "branding.logo": None,
     "branding.accent": None,
     "session.extend": "app",
-    "session.serve_get_session": False,
     "keep_fragment": False,
     "identity.headers": "gatekeeper",
     "identity.rename": {},

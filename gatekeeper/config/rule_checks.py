@@ -98,6 +98,9 @@ def _check_coverage(settings: Settings, sign_in: Target) -> Iterator[Finding]:
     base_path = settings.accounts.base_path
     if settings.default == "session" and not all(_is_public(table, f"{base_path}/{call}") for call in _API_CALLS):
         yield "default", f"with `session` the app's {base_path} must be listed under public"
+    path = f"{base_path.rstrip('/')}/get-session"
+    if settings.session.serve_get_session and not _is_public(table, path):
+        yield "session.serve_get_session", f"{path} is a protected path, so the client could not ask there who it is"
 
 
 def _is_public(table: RouteTable, path: str) -> bool:

@@ -14,11 +14,26 @@ from gatekeeper.core.routing import RouteTable, compile_rules
 from gatekeeper.core.urls import origin_of
 
 
+class GetSession(msgspec.Struct, frozen=True):
+    """How the app's get-session is answered in its stead: where, and when a session is due for the app to extend it.
+
+    `base_path` ends with a slash: everything below are the app's account calls.
+    """
+
+    base_path: str
+    expires_in_s: float
+    update_age_s: float
+
+    @property
+    def path(self) -> str:
+        return f"{self.base_path}get-session"
+
+
 class Snapshot(msgspec.Struct, frozen=True):
     """What one configuration means for a request.
 
     `bearer`: an Authorization header may carry a session.  `cookie_attributes` are those of the cookies that the gate
-    sets.
+    sets.  `get_session` is None where the app answers it; `get_session_path` is its path, or else "".
     """
 
     table: RouteTable
@@ -26,6 +41,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     cookies: CookieNames
     cookie_attributes: CookieAttributes
     bearer: bool
+    get_session: GetSession | None
+    get_session_path: str
     policy: Policy
     trusted: TrustedProxies
     default_host: str
@@ -39,6 +56,7 @@ def compile_settings(settings: Settings) -> Snapshot:
     """The snapshot of settings that `config.load` has found without problems."""
     secure = uses_secure_cookies(settings)
     strip = settings.identity.strip_session_cookies
+    get_session = _get_session(settings)
     return Snapshot(
         table=compile_rules(rules_of(settings), Access(settings.default)),
         keys=Keys([secret.value for secret in settings.secrets]),
@@ -50,6 +68,8 @@ def compile_settings(settings: Settings) -> Snapshot:
             same_site=settings.session.cookie.same_site,
         ),
         bearer=settings.session.bearer == "signed",
+        get_session=get_session,
+        get_session_path="" if get_session is None else get_session.path,
         policy=Policy(
             fresh_age_s=settings.session.fresh_age,
             public_origin=origin_of(settings.public_url) if settings.public_url else None,
@@ -63,6 +83,13 @@ def compile_settings(settings: Settings) -> Snapshot:
         head_bytes=settings.limits.header_bytes,
         body_bytes=settings.limits.body_bytes,
     )
+
+
+def _get_session(settings: Settings) -> GetSession | None:
+    if not settings.session.serve_get_session:
+        return None
+    base_path = settings.accounts.base_path.rstrip("/") + "/"
+    return GetSession(base_path, settings.session.expires_in, settings.session.update_age)
 
 
 def uses_secure_cookies(settings: Settings) -> bool:

@@ -45,6 +45,8 @@ def check_store(settings: Settings) -> Iterator[Finding]:
         yield from _check_url("store.url", store.url)
     else:
         yield "store.url", _EXPECTED
+    if settings.session.serve_get_session and kind in APP:
+        yield "session.serve_get_session", "this store asks the app's get-session itself: leave the call to the app"
     yield from _check_combination(settings, is_database=kind == SQLITE or kind in KINDS)
 
 

@@ -17,6 +17,7 @@ from gatekeeper.core.cookies import (
     sign_value,
     verify_token,
 )
+from gatekeeper.core.model import Reason
 
 _SCHEME = "bearer "
 
@@ -27,6 +28,21 @@ def bearer_token(authorization: str | None, keys: Keys) -> VerifiedToken | None:
         return None
     raw = authorization[len(_SCHEME) :].strip()
     return None if raw.startswith('"') else verify_token(raw, keys)  # quotes are a cookie's way of writing
+
+
+def presented_token(
+    cookie: str | None, authorization: str | None, name: str, keys: Keys, *, bearer: bool
+) -> VerifiedToken | Reason:
+    """The token of a request's Authorization header, where `bearer` lets that carry one, else of its cookie `name`.
+
+    NO_COOKIE or BAD_SIGNATURE without one.
+    """
+    if bearer and (carried := bearer_token(authorization, keys)) is not None:
+        return carried
+    raw = find_cookie(cookie, name)
+    if not raw:
+        return Reason.NO_COOKIE
+    return verify_token(raw, keys) or Reason.BAD_SIGNATURE
 
 
 def bearer_header(token: VerifiedToken, keys: Keys) -> bytes:

@@ -95,7 +95,7 @@ class User(msgspec.Struct, frozen=True):
 
     `extra` holds the columns that `store.fields.user` declares, by their configured names.  `organizations` has the
     slug of each one that the user is a member of, and its id after ORGANIZATION_ID; it is empty where no rule asks,
-    and the store was not either.
+    and the store was not either.  `present` names the plugin columns that the table has, as Better Auth calls them.
     """
 
     id: str
@@ -111,10 +111,12 @@ class User(msgspec.Struct, frozen=True):
     ban_expires_ms: int | None = None
     extra: dict[str, Any] = {}
     organizations: frozenset[str] = frozenset()
+    ban_reason: str | None = None
+    present: tuple[str, ...] = ()
 
 
 class Session(msgspec.Struct, frozen=True):
-    """A session as Better Auth stores it.  `extra` as in `User`, from `store.fields.session`."""
+    """A session as Better Auth stores it.  `extra` as in `User`, from `store.fields.session`; `present`, too."""
 
     id: str
     token: str
@@ -127,6 +129,7 @@ class Session(msgspec.Struct, frozen=True):
     impersonated_by: str | None = None
     active_organization_id: str | None = None
     extra: dict[str, Any] = {}
+    present: tuple[str, ...] = ()
 
 
 class SessionRecord(msgspec.Struct, frozen=True):

@@ -1,12 +1,12 @@
 """User and session as JSON documents: Better Auth's field names and dates, for every reader outside the gate.
 
-A session's document never holds its token.
+A session's document never holds its token; but for the one that stands in for the app's own get-session.
 """
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from gatekeeper.core.model import Session, User
+from gatekeeper.core.model import Session, SessionRecord, User
 
 _FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_999  # the years 1 to 9999
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -42,6 +42,27 @@ def session_document(session: Session) -> dict[str, Any]:
         "activeOrganizationId": session.active_organization_id,
     }
     return _with_optional(fields, plugins, session.extra)
+
+
+def get_session_document(record: SessionRecord) -> dict[str, Any]:
+    """What Better Auth's get-session says of this session, its token and empty plugin fields as well."""
+    session, user = record.session, record.user
+    of_session = {"impersonatedBy": session.impersonated_by, "activeOrganizationId": session.active_organization_id}
+    of_user = {
+        "role": user.role,
+        "banned": user.banned,
+        "banReason": user.ban_reason,
+        "banExpires": None if user.ban_expires_ms is None else iso_date(user.ban_expires_ms),
+        "twoFactorEnabled": user.two_factor_enabled,
+    }
+    return {
+        "session": {
+            **session_document(session),
+            "token": session.token,
+            **{name: of_session[name] for name in session.present},
+        },
+        "user": {**user_document(user), **{name: of_user[name] for name in user.present}},
+    }
 
 
 def iso_date(ms: int) -> str:

@@ -346,7 +346,8 @@ def _holds_until(admission: Admission, session: SessionRecord | Absent | None, f
     decision = admission.decision
     if isinstance(decision, Allow):
         record = session if isinstance(session, SessionRecord) else None
-        return now_ms + _FAR_MS if record is None else next_change_ms(record, fresh_age_s, now_ms)
+        until_ms = now_ms + _FAR_MS if record is None else next_change_ms(record, fresh_age_s, now_ms)
+        return until_ms if admission.own is None else min(until_ms, admission.own.until_ms)
     says_no_id = isinstance(decision, SignIn) or (
         isinstance(decision, Deny) and decision.status == 401 and decision.reason is not Reason.SIGN_IN_LOOP
     )

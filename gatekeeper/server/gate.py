@@ -11,8 +11,8 @@ from collections.abc import Callable
 import msgspec
 
 from gatekeeper.config.snapshot import Snapshot
-from gatekeeper.core.cookies import VerifiedToken, find_cookie, verify_token
-from gatekeeper.core.credentials import bearer_token
+from gatekeeper.core.cookies import VerifiedToken, find_cookie
+from gatekeeper.core.credentials import presented_token
 from gatekeeper.core.decide import decide, needs_session
 from gatekeeper.core.errors import StoreError, StoreLimited
 from gatekeeper.core.model import (
@@ -29,6 +29,7 @@ from gatekeeper.core.model import (
 )
 from gatekeeper.core.policy import fault_of
 from gatekeeper.core.routing import match_route
+from gatekeeper.server.get_session import NOBODY, OwnAnswer, may_answer, own_answer
 from gatekeeper.server.pages import PageSettings
 from gatekeeper.server.upstream import UpstreamPool
 from gatekeeper.stores.cache import ABSENT, Absent, SessionCache
@@ -79,10 +80,14 @@ class Runtime:
 
 
 class Admission(msgspec.Struct, frozen=True):
-    """A decision, and the route it was made on (None where the path has none that is clear)."""
+    """A decision, and the route it was made on (None where the path has none that is clear).
+
+    `own` is what the gate answers in the app's stead to a request that is let through, if it does.
+    """
 
     decision: Decision
     route: Route | None
+    own: OwnAnswer | None = None
 
     @property
     def record(self) -> SessionRecord | None:
@@ -94,7 +99,8 @@ class Case(msgspec.Struct, frozen=True):
     """What a decision follows from, but for the session itself and the time: nothing here ever changes.
 
     `token` is that of the session to judge by; None where none is needed, or there is none, which `missing` says.
-    `may_claim` is whether a session_data cookie may decide.
+    `may_claim` is whether a session_data cookie may decide.  `is_get_session`: the gate answers in the app's stead, if
+    it can.
     """
 
     facts: RequestFacts
@@ -102,6 +108,7 @@ class Case(msgspec.Struct, frozen=True):
     token: SessionToken | None
     missing: Reason | None
     may_claim: bool = False
+    is_get_session: bool = False
 
 
 class Lookup(msgspec.Struct, frozen=True):
@@ -146,8 +153,14 @@ class Gate:
         route = runtime.route_of(facts)
         if not isinstance(route, Route):
             return Admission(Deny(400, route), None)
+        if facts.target.path == runtime.snapshot.get_session_path and may_answer(facts, route, runtime.snapshot):
+            found = token_of(runtime, facts)
+            if found is Reason.NO_COOKIE:
+                return Case(facts, route, None, found, is_get_session=True)
+            if isinstance(found, VerifiedToken) and found.key_index == 0:
+                return Case(facts, route, found.token, None, is_get_session=True)
         if needs_session(route):
-            found = _token_of(runtime, facts)
+            found = token_of(runtime, facts)
             if isinstance(found, VerifiedToken):
                 return Case(facts, route, found.token, None, may_claim=_may_claim(route))
             return Case(facts, route, None, found)
@@ -174,7 +187,7 @@ class Gate:
     async def identify(self, facts: RequestFacts) -> SessionRecord | Reason:
         """The live session of a request, whatever its path, or why there is none."""
         runtime = self.runtime
-        token = _token_of(runtime, facts)
+        token = token_of(runtime, facts)
         if isinstance(token, Reason):
             return token
         known = runtime.sessions.peek(token.token)
@@ -215,20 +228,27 @@ def _may_claim(route: Route) -> bool:
     return route.access in (Access.SESSION, Access.PUBLIC) and route.require == Require()
 
 
-def _token_of(runtime: Runtime, facts: RequestFacts) -> VerifiedToken | Reason:
-    """The token of a request's bearer header, where that may carry one, else of its cookie, or why there is none."""
-    if runtime.snapshot.bearer:
-        carried = bearer_token(facts.authorization, runtime.snapshot.keys)
-        if carried is not None:
-            return carried
-    raw = find_cookie(facts.cookie, runtime.snapshot.cookies.session_token)
-    if not raw:
-        return Reason.NO_COOKIE
-    return verify_token(raw, runtime.snapshot.keys) or Reason.BAD_SIGNATURE
+def token_of(runtime: Runtime, facts: RequestFacts) -> VerifiedToken | Reason:
+    """The token that a request carries, or why there is none."""
+    snapshot = runtime.snapshot
+    return presented_token(
+        facts.cookie, facts.authorization, snapshot.cookies.session_token, snapshot.keys, bearer=snapshot.bearer
+    )
 
 
 def _decide(
     runtime: Runtime, case: Case, record: SessionRecord | None, missing: Reason | None, now_ms: int
 ) -> Admission:
     policy = runtime.snapshot.policy
-    return Admission(decide(case.facts, case.route, record, missing, policy, now_ms=now_ms), case.route)
+    decision = decide(case.facts, case.route, record, missing, policy, now_ms=now_ms)
+    own = _own_answer(runtime, case, record, now_ms) if case.is_get_session else None
+    return Admission(decision, case.route, own)
+
+
+def _own_answer(runtime: Runtime, case: Case, record: SessionRecord | None, now_ms: int) -> OwnAnswer | None:
+    snapshot = runtime.snapshot
+    if case.token is None:
+        return NOBODY
+    if record is None or snapshot.get_session is None:
+        return None
+    return own_answer(case.facts, record, snapshot.get_session, snapshot, now_ms)

@@ -1,5 +1,7 @@
 """What follows from a decision: a request for the upstream, or an answer.  Pure, and the same for both paths."""
 
+from collections.abc import Callable
+
 import msgspec
 
 from gatekeeper.config.snapshot import Snapshot
@@ -8,11 +10,12 @@ from gatekeeper.core.credentials import bearer_header, bearer_token, resigned_co
 from gatekeeper.core.forwarding import forwarding_lines
 from gatekeeper.core.headers import ClientHead, upstream_head
 from gatekeeper.core.identity import identity_lines
-from gatekeeper.core.model import Access, Allow, Deny, Identity, Reason, RequestFacts, Route
+from gatekeeper.core.model import Access, Allow, Deny, Identity, Reason, RequestFacts, Route, SessionRecord
 from gatekeeper.core.websocket import accept_for
 from gatekeeper.server.answers import Answer
 from gatekeeper.server.facts import Parsed
-from gatekeeper.server.gate import Admission, Runtime
+from gatekeeper.server.gate import Admission, Runtime, token_of
+from gatekeeper.server.get_session import is_account_call
 from gatekeeper.server.pages import PageSettings, answer
 from gatekeeper.server.upstream import UpstreamPool
 
@@ -23,7 +26,7 @@ class Outbound(msgspec.Struct, frozen=True):
     The request head is `before_id`, the request id, and `after_id`.  `accept` is what a WebSocket handshake waits for,
     None for no handshake.  `protected`, `varies` and `vary` say what the response's caching must respect (see
     `core.response_headers.client_head`).  `set_cookies` are Set-Cookie values that the gate adds to the response, which
-    no cache may then keep.
+    no cache may then keep.  `on_answer` is called when the response begins, before the client gets any of it.
     """
 
     pool: UpstreamPool
@@ -36,6 +39,7 @@ class Outbound(msgspec.Struct, frozen=True):
     varies: bool
     set_cookies: tuple[bytes, ...] = ()
     vary: bytes = b"Cookie"
+    on_answer: Callable[[], None] | None = None
 
     def head(self, request_id: str) -> bytes:
         return b"%b%b%b" % (self.before_id, request_id.encode(), self.after_id)
@@ -47,6 +51,8 @@ def plan_for(
     """A request to send on, or an answer to write."""
     decision, route = admission.decision, admission.route
     if isinstance(decision, Allow):
+        if admission.own is not None:
+            return admission.own.answer
         if route is not None:
             return _outbound(runtime, parsed, decision.identity, route)
         decision = Deny(500, Reason.INTERNAL_ERROR)  # cannot be: what has no route is never allowed
@@ -85,7 +91,24 @@ def _outbound(runtime: Runtime, parsed: Parsed, identity: Identity, route: Route
         is_public and route.identity == "optional",
         _set_cookies(snapshot, facts, resigned) if resigned else (),
         b"Cookie, Authorization" if snapshot.bearer else b"Cookie",
+        _forgetting(runtime, facts) if is_account_call(facts, snapshot) else None,
     )
+
+
+def _forgetting(runtime: Runtime, facts: RequestFacts) -> Callable[[], None] | None:
+    """What forgets the request's session, and its user's other ones: the client asks again at once who it is."""
+    found = token_of(runtime, facts)
+    if isinstance(found, Reason):
+        return None
+    token, sessions = found.token, runtime.sessions
+
+    def forget() -> None:
+        known = sessions.peek(token)
+        sessions.forget(token)
+        if isinstance(known, SessionRecord):
+            sessions.forget_user(known.user.id)
+
+    return forget
 
 
 def _cookie_for(snapshot: Snapshot, facts: RequestFacts, resigned: dict[str, str], *, strips: bool) -> str | None:

@@ -151,6 +151,8 @@ class Relay(ABC):
         # An answer that comes before the body has ended is the last one: the rest of the body would stand in the way.
         if client.server.draining or head.status == 101 or not client.has_whole_body:
             self.keep_alive = False
+        if outbound.on_answer is not None:
+            outbound.on_answer()
         self.status = head.status
         self.answered_at = self.upstream.pool.now()
         return client_head(

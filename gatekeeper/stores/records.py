@@ -19,7 +19,7 @@ USER_FIELDS = ("id", "name", "email", "emailVerified", "image", "createdAt", "up
 MEMBER_FIELDS = ("organizationId", "userId")
 ORGANIZATION_FIELDS = ("id", "slug")
 OPTIONAL_SESSION_FIELDS = ("impersonatedBy", "activeOrganizationId")
-OPTIONAL_USER_FIELDS = ("role", "banned", "banExpires", "twoFactorEnabled")
+OPTIONAL_USER_FIELDS = ("role", "banned", "banReason", "banExpires", "twoFactorEnabled")
 
 _DATE = re.compile(
     r"(\d{4}-\d{2}-\d{2})[T ](\d{2}:\d{2}:\d{2})(?:\.(\d{1,9}))? ?(Z|[+-]\d{2}(?::?\d{2})?)?",
@@ -87,6 +87,7 @@ def _session_of(row: Mapping[str, Any], extra: Sequence[str]) -> Session | None:
         impersonated_by=_id(row.get("impersonatedBy")),
         active_organization_id=_id(row.get("activeOrganizationId")),
         extra={name: _plain(row.get(name)) for name in extra},
+        present=_present(row, OPTIONAL_SESSION_FIELDS),
     )
 
 
@@ -110,7 +111,18 @@ def _user_of(row: Mapping[str, Any], extra: Sequence[str], organizations: Iterab
         ban_expires_ms=date_ms(row.get("banExpires")),
         extra={field: _plain(row.get(field)) for field in extra},
         organizations=frozenset(name for pair in organizations for name in _organization_names(*pair)),
+        ban_reason=_text(row.get("banReason")),
+        present=_present(row, OPTIONAL_USER_FIELDS),
     )
+
+
+def _present(row: Mapping[str, Any], optional: Sequence[str]) -> tuple[str, ...]:
+    """Those of these fields that the row has; one tuple for all records that are alike."""
+    found = tuple(name for name in optional if name in row)
+    return _known_sets.setdefault(found, found)
+
+
+_known_sets: dict[tuple[str, ...], tuple[str, ...]] = {}  # as many as there are subsets of a few names
 
 
 def _id(value: object) -> str | None:

@@ -14,7 +14,6 @@ ASKING = {
     "branding.logo": "x",
     "branding.accent": "x",
     "session.extend": "gate",
-    "session.serve_get_session": "true",
     "keep_fragment": "true",
     "identity.headers": "remote-user",
     "identity.rename": "{a: b}",
