@@ -1,4 +1,4 @@
-// The unmodified better-auth client against a base URL: signs up, asks who it is, signs out, asks again.
+// The unmodified better-auth client against a base URL: signs up, asks who it is, changes its name, signs out, asks again.
 // Prints one JSON line.  Cookies are kept as a browser would keep them, by a fetch around the client's own.
 import { createAuthClient } from "better-auth/client";
 
@@ -26,6 +26,8 @@ const before = await page();
 const signedUp = await client.signUp.email({ name: "Node Client", email, password: "a long enough password" });
 const session = await client.getSession();
 const during = await page();
+const renamed = await client.updateUser({ name: "Renamed Client" });
+const sessionThen = await client.getSession();
 const signedOut = await client.signOut();
 const gone = await client.getSession();
 console.log(JSON.stringify({
@@ -33,6 +35,9 @@ console.log(JSON.stringify({
   signUpError: signedUp.error,
   email: session.data?.user.email ?? null,
   during,
+  renameError: renamed.error,
+  names: [session.data?.user.name, sessionThen.data?.user.name],
+  isDate: session.data?.session.expiresAt instanceof Date,
   signOut: signedOut.data?.success ?? false,
   after: gone.data,
   cookies: [...jar.keys()],

@@ -1,5 +1,6 @@
 // The real better-auth with a small app beside it, for tests: node server.mjs '{"database": …, "secret": …}'
-// /api/auth/* is better-auth's own; every other path answers with the request's headers as JSON.
+// /api/auth/* is better-auth's own; every other path answers with the request's headers as JSON, and with how often
+// each of better-auth's paths was asked.
 import { createServer } from "node:http";
 import Database from "better-sqlite3";
 import { betterAuth } from "better-auth";
@@ -25,11 +26,15 @@ const { runMigrations } = await getMigrations(options);
 await runMigrations();
 
 const handle = toNodeHandler(auth);
+const asked = {};
 const server = createServer((request, response) => {
-  if (request.url.startsWith("/api/auth/")) return handle(request, response);
+  if (request.url.startsWith("/api/auth/")) {
+    asked[request.url] = (asked[request.url] ?? 0) + 1;
+    return handle(request, response);
+  }
   request.resume();
   response.setHeader("content-type", "application/json");
-  response.end(JSON.stringify({ method: request.method, url: request.url, headers: request.headers }));
+  response.end(JSON.stringify({ method: request.method, url: request.url, headers: request.headers, asked }));
 });
 server.listen(0, "127.0.0.1", () => console.log(`READY ${server.address().port}`));
 process.on("SIGTERM", () => process.exit(0));

@@ -5,14 +5,19 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from urllib.parse import unquote
 
 import aiohttp
 import pytest
 
+from tests.better_auth_db import iso
 from tests.real.conftest import real_app, run_node
-from tests.server.gates import COOKIE, RunningGate, running_gate
+from tests.server.conftest import now_ms
+from tests.server.gates import COOKIE, FOUR_LINES, SECRET, RunningGate, cookie_value, running_gate
 
 PAGE = {"Accept": "text/html"}
+GET_SESSION = "/api/auth/get-session"
+SERVED = "session: {serve_get_session: true}\n"
 UNCACHED = "session: {memory_cache: {max_age: 0}}\n"
 
 
@@ -155,9 +160,92 @@ async def test_cookie_cache_beside_the_session_cookie(tmp_path: Path, strategy: 
         assert (await person.ask("GET", "/dashboard"))[0] == 307
 
 
+async def asked_of_the_app(person: Person, path: str) -> int:
+    """How often the app was asked this."""
+    return int(json.loads((await person.ask("GET", "/"))[1])["asked"].get(path, 0))
+
+
+@pytest.mark.parametrize("plugins", [False, True], ids=["core", "plugins"])
+@pytest.mark.parametrize("cache", [None, "compact"])
+async def test_get_session_of_the_gate_is_that_of_the_app(tmp_path: Path, plugins: bool, cache: str | None) -> None:
+    options = {"plugins": plugins} | ({} if cache is None else {"cookieCache": cache})
+    async with app_behind_gate(tmp_path, SERVED, **options) as (person, database):
+        await person.sign_up("zoe@example.test")
+        if plugins:  # as older users are, and as admins make them
+            with closing(sqlite3.connect(database)) as connection, connection:
+                connection.execute("update user set banReason = 'was once', banExpires = '2020-01-02T03:04:05.006Z'")
+        ours, ours_text, our_headers = await person.ask("GET", GET_SESSION)
+        assert await asked_of_the_app(person, GET_SESSION) == 0
+        theirs, their_text, their_headers = await person.ask("GET", f"{GET_SESSION}?disableCookieCache=true")
+        assert ours == theirs == 200
+        assert json.loads(ours_text) == json.loads(their_text)
+        for name in ("content-type", "cache-control", "pragma"):
+            found = [
+                [value for key, value in headers.items() if key.lower() == name]
+                for headers in (our_headers, their_headers)
+            ]
+            assert found[0] == found[1]
+        person.cookies = {}
+        assert (await person.ask("GET", GET_SESSION))[1] == "null"
+        assert await asked_of_the_app(person, GET_SESSION) == 0
+
+
+async def test_a_session_that_is_over_is_cleared_by_the_app(tmp_path: Path) -> None:
+    async with app_behind_gate(tmp_path, SERVED) as (person, database):
+        await person.sign_up("zoe@example.test")
+        with closing(sqlite3.connect(database)) as connection, connection:
+            connection.execute("delete from session")
+        assert (await person.ask("GET", GET_SESSION))[1] == "null"
+        assert person.cookies[COOKIE] == ""
+        assert await asked_of_the_app(person, GET_SESSION) == 1
+
+
+async def test_a_session_that_is_due_is_extended_by_the_app(tmp_path: Path) -> None:
+    async with app_behind_gate(tmp_path, SERVED) as (person, database):
+        await person.sign_up("zoe@example.test")
+        with closing(sqlite3.connect(database)) as connection, connection:
+            connection.execute("update session set expiresAt = ?", (iso(now_ms() + 86_390_000),))
+        extended = json.loads((await person.ask("GET", GET_SESSION))[1])
+        assert await asked_of_the_app(person, GET_SESSION) == 1
+        assert extended["session"]["expiresAt"] > iso(now_ms() + 172_000_000)
+        assert json.loads((await person.ask("GET", GET_SESSION))[1]) == extended
+        assert await asked_of_the_app(person, GET_SESSION) == 1
+
+
+async def test_what_an_older_secret_signed_is_taken_by_the_app_behind_the_gate(tmp_path: Path) -> None:
+    before = "an-older-secret-of-more-than-32-bytes-77aa"
+    database = tmp_path / "auth.db"
+    text = FOUR_LINES.replace(
+        "secret: {secret}", f"secrets: [{{{{version: 2, value: {SECRET}}}}}, {{{{version: 1, value: {before}}}}}]"
+    )
+    async with (
+        real_app(database) as upstream,
+        running_gate(upstream, database, text=text) as gate,
+        aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http,
+    ):
+        person = Person(http, gate)
+        user = await person.sign_up("zoe@example.test")
+        now = person.cookies[COOKIE]
+        person.cookies[COOKIE] = cookie_value(unquote(now).rpartition(".")[0], before)
+        said = json.loads((await person.ask("GET", GET_SESSION))[1])
+        assert said["user"]["id"] == user["id"]
+        assert person.cookies[COOKIE] == now
+
+
+async def test_unmodified_client_and_a_gate_that_answers_it(tmp_path: Path) -> None:
+    async with app_behind_gate(tmp_path, SERVED) as (person, _):
+        seen = await run_node("client.mjs", person.url, "node@example.test")
+        assert await asked_of_the_app(person, GET_SESSION) == 0
+        assert await asked_of_the_app(person, "/api/auth/update-user") == 1
+    assert (seen["email"], seen["names"]) == ("node@example.test", ["Node Client", "Renamed Client"])
+    assert (seen["isDate"], seen["after"], seen["cookies"]) == (True, None, [])
+
+
 async def test_unmodified_client_through_the_gate(tmp_path: Path) -> None:
     async with app_behind_gate(tmp_path) as (person, _):
         seen = await run_node("client.mjs", person.url, "node@example.test")
+        assert await asked_of_the_app(person, GET_SESSION) == 3
+    assert seen["names"] == ["Node Client", "Renamed Client"]
     assert seen["before"] == 401  # Node's fetch says Sec-Fetch-Mode: cors, so this is no page navigation
     assert seen["signUpError"] is None
     assert seen["email"] == "node@example.test"
