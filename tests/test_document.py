@@ -19,6 +19,7 @@ from gatekeeper.core.routing import match_route
 from gatekeeper.core.session_data import SessionDataCookie, decode
 from gatekeeper.core.urls import parse_target
 from tests.better_auth_db import iso, session_id
+from tests.real.conftest import HAS_NODE, run_node
 from tests.server.conftest import TOKEN, USER_ID, database, now_ms, upstream
 from tests.server.gates import COOKIE, cookie_value, running_gate
 from tests.server.upstreams import RecordingUpstream
@@ -66,6 +67,19 @@ async def test_line_7_without_a_session_401_and_with_one_the_user(database: Path
         answer = await ask(gate.port, "GET", "/.gatekeeper/whoami", SIGNED_IN)
     assert answer.status == 200
     assert json.loads(answer.body)["user"]["name"] == "Ada Łoś"
+
+
+@pytest.mark.skipif(not HAS_NODE, reason="Node.js or the npm packages of tests/real are missing")
+async def test_line_8_components_share_one_get_session_and_focus_asks_again_and_the_gate_answers(
+    database: Path, upstream: RecordingUpstream
+) -> None:
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("update session set expiresAt = ?", (iso(now_ms() + 172_000_000),))
+    async with running_gate(upstream.url, database, "session: {serve_get_session: true}\n") as gate:
+        seen = await run_node("use_session.mjs", gate.url, SIGNED_IN.removeprefix("Cookie: "))
+    assert seen["emails"] == ["Ada@Example.TEST"] * 3
+    assert (seen["mounted"], seen["focused"], seen["early"], seen["late"]) == (1, 2, 2, 3)
+    assert upstream.requests == []  # the app was not asked
 
 
 @pytest.mark.parametrize("path", ["/dashboard", "/dashboard/x", "/settings", "/settings/security?tab=2"])

@@ -325,3 +325,26 @@ def test_admin_listener(listen: str, admin: str, message: str | None) -> None:
 def test_log_file_is_the_name_of_one() -> None:
     (found,) = problems_of(BASE + 'log: {file: "a\\0b"}\n')
     assert found.path == "log.file"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param(("protect: [", "protect: [/api, "), "/api/auth/get-session is a protected path", id="protected"),
+        pytest.param(
+            ("protect: [", "protect: [{path: /API/auth, access: presence}, "), "is a protected path", id="presence"
+        ),
+        pytest.param(("sqlite:///auth.db", "http://127.0.0.1:3000/api/auth"), "this store asks the app's", id="http"),
+        pytest.param(("protect: [", "public: [/api/auth]\nprotect: [/api, "), None, id="public-again"),
+        pytest.param(("sqlite:///auth.db", "redis://127.0.0.1:6379"), None, id="redis"),
+    ],
+)
+def test_get_session_needs_a_public_path_and_a_store_of_its_own(change: tuple[str, str], message: str | None) -> None:
+    text = (BASE + "protect: [/dashboard]\n").replace(*change)
+    load(text)
+    if message is None:
+        assert load(text + "session: {serve_get_session: true}\n").session.serve_get_session
+        return
+    (found,) = problems_of(text + "session: {serve_get_session: true}\n")
+    assert found.path == "session.serve_get_session"
+    assert message in found.message

@@ -13,6 +13,7 @@ import pytest
 from tests.server.gates import SECRET
 
 HERE = Path(__file__).parent
+HAS_NODE = shutil.which("node") is not None and (HERE / "node_modules" / "better-auth").is_dir()
 START_S = 60.0
 
 RealApp = Callable[..., AbstractAsyncContextManager[str]]
@@ -45,7 +46,7 @@ async def real_app(database: Path, *, production: bool = False, **options: objec
 
 @pytest.fixture(autouse=True)
 def _needs_node() -> None:
-    if shutil.which("node") is None or not (HERE / "node_modules" / "better-auth").is_dir():
+    if not HAS_NODE:
         pytest.skip("Node.js or the npm packages of tests/real are missing: run `make test`")
 
 

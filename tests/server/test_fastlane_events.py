@@ -188,6 +188,25 @@ def test_an_optional_identity_ends_with_the_session() -> None:
     play(scene, taken=6)
 
 
+def test_get_session_is_the_apps_from_the_millisecond_on_that_the_session_is_due() -> None:
+    path = "/api/auth/get-session"
+    more = "fresh_age: 1h, expires_in: 60s, update_age: 59s, serve_get_session: true"
+
+    def scene(gate: HandGate) -> list[bool]:
+        gate.shift_ms = -10_000
+        client = warm(gate, get("/open", who=None), get(path, who="soon"))
+        told: list[bool] = []
+        for ms in (-1, 0, -1, 1_000, -1_000, -1, -1, 1, -1):
+            gate.app.connections[0].got.clear()
+            assert at(gate, client, get(path, who="soon"), NOW_MS + 4_000 + ms) == 200
+            told.append(b"get-session" in gate.app.connections[0].got)
+        assert told == [False, True, False, True, False, False, False, True, False]
+        return told
+
+    config = CONFIG.replace("- {path: /api, upstream: api, preflight: answer}", "").replace("fresh_age: 1h", more)
+    play(scene, taken=6, config=config)
+
+
 def test_an_optional_identity_comes_back_when_a_ban_ends() -> None:
     def scene(gate: HandGate) -> list[bool]:
         gate.change("ada", banned=True, ban_expires_ms=NOW_MS + 3_000)
