@@ -255,6 +255,11 @@ def strip_cookies(header: str, names: CookieNames) -> str:
     return _without_cookies(header, lambda key: key in whole or _chunk_index(key, names.session_data) is not None)
 
 
+def strip_session_data(header: str, name: str) -> str:
+    """The header without the session_data cookie of this name and its chunks; as `strip_cookies` else."""
+    return _without_cookies(header, lambda key: key == name or _chunk_index(key, name) is not None)
+
+
 def set_cookie(
     name: str,
     value: str,

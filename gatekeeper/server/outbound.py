@@ -5,12 +5,22 @@ from collections.abc import Callable
 import msgspec
 
 from gatekeeper.config.snapshot import Snapshot
-from gatekeeper.core.cookies import Keys, dedupe_cookie, replace_cookies, strip_cookies
+from gatekeeper.core.cookies import Keys, dedupe_cookie, replace_cookies, strip_cookies, strip_session_data
 from gatekeeper.core.credentials import bearer_header, bearer_token, resigned_cookies, resigned_set_cookies
 from gatekeeper.core.forwarding import forwarding_lines
 from gatekeeper.core.headers import ClientHead, upstream_head
 from gatekeeper.core.identity import identity_lines
-from gatekeeper.core.model import Access, Allow, Deny, Identity, Reason, RequestFacts, Route, SessionRecord
+from gatekeeper.core.model import (
+    Access,
+    Allow,
+    Deny,
+    Identity,
+    Reason,
+    RequestFacts,
+    Route,
+    SessionRecord,
+    SessionToken,
+)
 from gatekeeper.core.websocket import accept_for
 from gatekeeper.server.answers import Answer
 from gatekeeper.server.facts import Parsed
@@ -18,6 +28,7 @@ from gatekeeper.server.gate import Admission, Runtime, token_of
 from gatekeeper.server.get_session import is_account_call
 from gatekeeper.server.pages import PageSettings, answer
 from gatekeeper.server.upstream import UpstreamPool
+from gatekeeper.stores.feeds.feed import digest_of
 
 
 class Outbound(msgspec.Struct, frozen=True):
@@ -54,12 +65,12 @@ def plan_for(
         if admission.own is not None:
             return admission.own.answer
         if route is not None:
-            return _outbound(runtime, parsed, decision.identity, route)
+            return _outbound(runtime, parsed, decision.identity, route, now_ms)
         decision = Deny(500, Reason.INTERNAL_ERROR)  # cannot be: what has no route is never allowed
     return answer(decision, parsed.facts, pages, now_ms=now_ms, request_id=request_id)
 
 
-def _outbound(runtime: Runtime, parsed: Parsed, identity: Identity, route: Route) -> Outbound:
+def _outbound(runtime: Runtime, parsed: Parsed, identity: Identity, route: Route, now_ms: int) -> Outbound:
     facts, head, snapshot = parsed.facts, parsed.head, runtime.snapshot
     strips = snapshot.strip_session_cookies
     if strips is None:
@@ -69,12 +80,13 @@ def _outbound(runtime: Runtime, parsed: Parsed, identity: Identity, route: Route
         head = head.without_method_override()
     if snapshot.bearer and facts.authorization is not None:
         head = _with_bearer(head, facts.authorization, snapshot.keys, strips=strips)
+    cookie = _current_cookie(runtime, facts.cookie, identity.record, now_ms)
     resigned = resigned_cookies(facts.cookie, snapshot.cookies, snapshot.keys) if snapshot.keys.has_older else {}
     before_id, after_id = upstream_head(
         facts.method,
         facts.target.path_and_query,
         head,
-        cookie=_cookie_for(snapshot, facts, resigned, strips=strips),
+        cookie=_cookie_for(snapshot, cookie, resigned, strips=strips),
         forwarding=forwarding_lines(parsed.forwarding),
         identity=identity_lines(identity),
         upgrade=key is not None,
@@ -106,17 +118,25 @@ def _forgetting(runtime: Runtime, facts: RequestFacts) -> Callable[[], None] | N
         known = sessions.peek(token)
         sessions.forget(token)
         if isinstance(known, SessionRecord):
-            sessions.forget_user(known.user.id)
+            sessions.user_changed(digest_of(known.user.id))
 
     return forget
 
 
-def _cookie_for(snapshot: Snapshot, facts: RequestFacts, resigned: dict[str, str], *, strips: bool) -> str | None:
+def _current_cookie(runtime: Runtime, header: str | None, record: SessionRecord | None, now_ms: int) -> str | None:
+    """The Cookie header without a session_data cookie that is from before a change: the app would believe it."""
+    if header is None or record is None:
+        return header
+    if not runtime.claims.is_outdated(header, SessionToken(record.session.token), now_ms):
+        return header
+    return strip_session_data(header, runtime.snapshot.cookies.session_data)
+
+
+def _cookie_for(snapshot: Snapshot, header: str | None, resigned: dict[str, str], *, strips: bool) -> str | None:
     """What of the client's Cookie header the upstream gets: the session cookie once, or not at all.
 
     One that an older secret signed is signed anew: the app takes the current one's alone.
     """
-    header = facts.cookie
     if header is None:
         return None
     if strips:

@@ -529,6 +529,23 @@ def test_strip_cookies(header, result):
 
 
 @pytest.mark.parametrize(
+    ("header", "result"),
+    [
+        ("p.session_data=1", ""),
+        ("p.session_token=1; p.session_data=2; a=b", "p.session_token=1; a=b"),
+        ("p.session_data.0=1; p.session_token=2; p.session_data.1=3; p.session_data=4", "p.session_token=2"),
+        (
+            "p.session_datax=1; p.session_data.x=2; q.session_data=3",
+            "p.session_datax=1; p.session_data.x=2; q.session_data=3",
+        ),
+        ("", ""),
+    ],
+)
+def test_strip_session_data(header, result):
+    assert cookies.strip_session_data(header, "p.session_data") == result
+
+
+@pytest.mark.parametrize(
     "header",
     [
         "",
