@@ -138,6 +138,22 @@ def explain(method: str, url: str, config: Path, cookie: str | None, headers: tu
 
 
 @main.command()
+@_CONFIG
+@click.option("--feed", is_flag=True, help="Let the store tell running gates of revoked sessions and changed users.")
+@click.option("--undo", is_flag=True, help="Take away again what was set up.")
+@click.option("--print", "is_dry", is_flag=True, help="Print the statements for somebody else to run; change nothing.")
+def migrate(config: Path, feed: bool, undo: bool, is_dry: bool) -> None:
+    """Prepare the store: `--feed` sets up triggers in a database, and notifications in Redis.
+
+    It may be run again at any time, and must be after `store.tables` or `store.columns` changed.
+    """
+    if not feed:
+        raise click.UsageError("say what: --feed is what can be migrated")
+    settings = _load(config)
+    _run(_migrate_feed(settings, undo=undo, is_dry=is_dry))
+
+
+@main.command()
 def schema() -> None:
     """Print the JSON Schema of the configuration, for editors."""
     from gatekeeper.config.json_schema import json_schema
@@ -190,6 +206,16 @@ async def _serve(settings: Settings, log: "Log") -> None:
         for task in (stopping, again):
             task.cancel()
         await asyncio.wait((stopping, again))
+
+
+async def _migrate_feed(settings: Settings, *, undo: bool, is_dry: bool) -> None:
+    from gatekeeper.stores.feeds.setup import as_text, set_up  # what only this command needs
+
+    if is_dry:
+        click.echo("\n".join(as_text(settings, undo=undo)))
+        return
+    async for line in set_up(settings, undo=undo):
+        click.echo(line)
 
 
 def _run_workers(settings: Settings, workers: int) -> None:

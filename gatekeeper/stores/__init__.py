@@ -42,9 +42,17 @@ def open_store(settings: Settings, keys: Keys, cookie_name: str) -> SessionStore
         )
     if kind in REDIS:
         return _open_redis(store.url, store)
-    with_organizations = any(rule.require.organizations for rule in settings.protect)
-    behind = _open_sql(store, _tables(store, with_organizations))
+    behind = _open_sql(store, tables_of(settings))
     return behind if store.secondary is None else SecondaryStore(_open_redis(store.secondary, store), behind)
+
+
+def tables_of(settings: Settings) -> Tables:
+    """Better Auth's tables as they are called here, and whether memberships are read."""
+    store = settings.store
+    names, columns = asdict(store.tables), asdict(store.columns)
+    fields = asdict(store.fields)
+    mapped = {key: Mapped(name, columns[key], fields.get(key, ())) for key, name in names.items()}
+    return Tables(**mapped, with_organizations=any(rule.require.organizations for rule in settings.protect))
 
 
 def _open_redis(url: str, store: Store) -> "RedisStore":
@@ -68,10 +76,3 @@ def _open_sql(store: Store, tables: Tables) -> SqlStore:
     from gatekeeper.stores.feeds.postgres import PostgresChannel
 
     return SqlStore(database, tables, pool=store.pool, open_channel=lambda _: PostgresChannel(url, tables))
-
-
-def _tables(store: Store, with_organizations: bool) -> Tables:
-    names, columns = asdict(store.tables), asdict(store.columns)
-    fields = asdict(store.fields)
-    mapped = {key: Mapped(name, columns[key], fields.get(key, ())) for key, name in names.items()}
-    return Tables(**mapped, with_organizations=with_organizations)
