@@ -4,7 +4,7 @@ from gatekeeper.stores.feeds.feed import digest_of
 
 
 class Listener:
-    """Keeps what it is told, under the names that were announced to it by `know`; digests of others as hex.
+    """Keeps what it is told, under the names that it knows; digests of others as hex.
 
     `took` gives what was told since it was last asked: `s:token`, `u:id` and `all`, sorted.
     """
@@ -12,6 +12,10 @@ class Listener:
     def __init__(self, *known: str) -> None:
         self._names = {digest_of(name): name for name in known}
         self._told: list[str] = []
+
+    def know(self, name: str, text: str) -> None:
+        """Call this token or id so from now on."""
+        self._names[digest_of(text)] = name
 
     def session_changed(self, digest: bytes) -> None:
         self._told.append(f"s:{self._name_of(digest)}")

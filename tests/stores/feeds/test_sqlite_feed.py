@@ -275,6 +275,9 @@ async def test_a_write_ahead_log_that_is_begun_is_followed(path: Path, watch: An
     add_user(path, id="bob", email="bob@example.test")
     execute(path, 'delete from "user" where "id" = ?', ("bob",))
     assert await watching.turn() == ["u:bob"]
+    Path(f"{path}-shm").unlink()
+    with pytest.raises(StoreUnavailable, match="write-ahead log was removed"):
+        await watching.turn()
 
 
 async def test_vacuum_and_other_changes_of_the_schema_forget_everything_once(path: Path, watch: Any) -> None:
