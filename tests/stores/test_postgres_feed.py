@@ -12,6 +12,7 @@ from gatekeeper.core.errors import GatekeeperError, StoreUnavailable
 from gatekeeper.stores.feeds.feed import FeedNotSetUp
 from gatekeeper.stores.feeds.postgres import CHECK_TURNS, PostgresChannel
 from gatekeeper.stores.feeds.postgres_setup import apply, statements
+from gatekeeper.stores.servers import asyncpg_arguments
 from gatekeeper.stores.tables import BETTER_AUTH, Mapped, Tables
 from tests.servers.labs import PostgresLab
 from tests.servers.postgres import PostgresServer
@@ -603,6 +604,50 @@ async def test_a_server_that_stops(lab: PostgresLab, channel: PostgresChannel) -
     lab.server.start()
     await channel.open(Told())
     await channel.turn()
+
+
+async def test_a_replica_has_no_feed(lab: PostgresLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even for who would read from one."""
+    await set_up(lab)
+    server = lab.server
+    assert isinstance(server, PostgresServer)
+    server.stop()
+    standby = server._data / "standby.signal"
+    standby.touch()
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(server, "ready_text", "ready to accept read-only connections")
+            server.start()
+        for query, cause in (("", "target attribute"), ("?target_session_attrs=any", "LISTEN during recovery")):
+            channel = PostgresChannel(parse_server_url(lab.url + query), BETTER_AUTH)
+            with pytest.raises(StoreUnavailable, match=cause):
+                await channel.open(Told())
+    finally:
+        server.stop()
+        standby.unlink()
+        server.start()
+
+
+async def test_another_connection_that_listens_is_noticed(lab: PostgresLab, channel: PostgresChannel) -> None:
+    """As behind a pooler whose mode was changed meanwhile."""
+    await open_with_rows(lab, channel)
+    assert channel._connection is not None
+    await channel._connection.execute("unlisten *")
+    with pytest.raises(StoreUnavailable, match="a pooler must be in session mode"):
+        await turn_until_it_is_checked(channel)
+
+
+def test_it_connects_as_the_pool_does() -> None:
+    query = "sslmode=require&prepared_statement_cache_size=0&target_session_attrs=any&krbsrvname=pg"
+    arguments = asyncpg_arguments(parse_server_url(f"postgresql://gate:p%40ss@db.internal:6432/app?{query}"), 1.5)
+    assert arguments.pop("ssl").check_hostname is False
+    assert arguments == {
+        **{"user": "gate", "password": "p@ss", "host": "db.internal", "port": 6432, "database": "app"},
+        **{"target_session_attrs": "any", "krbsrvname": "pg", "timeout": 1.5},
+        "server_settings": {"application_name": "gatekeeper"},
+    }
+    socket = asyncpg_arguments(parse_server_url("postgresql://gate@/app?host=/run/postgresql"), 1.5)
+    assert (socket["host"], socket["target_session_attrs"]) == ("/run/postgresql", "primary")
 
 
 async def test_one_connection_is_kept(lab: PostgresLab, channel: PostgresChannel) -> None:
