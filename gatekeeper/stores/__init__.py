@@ -1,5 +1,6 @@
 """Where sessions are kept.  `open_store` is the one list of kinds."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,12 +11,13 @@ from gatekeeper.config.schema import Settings, Store
 from gatekeeper.config.server_url import parse_server_url
 from gatekeeper.config.store_checks import APP, REDIS, SQLITE, SQLITE_FILE, kind_of
 from gatekeeper.core.cookies import Keys
+from gatekeeper.stores.feeds.feed import Channel, Memory
 from gatekeeper.stores.feeds.sqlite import SqliteChannel
 from gatekeeper.stores.http import HttpStore
 from gatekeeper.stores.installed import require
 from gatekeeper.stores.protocol import SessionStore
 from gatekeeper.stores.secondary import SecondaryStore
-from gatekeeper.stores.sql import SqlStore
+from gatekeeper.stores.sql import Database, SqlStore
 from gatekeeper.stores.sqlite import SqliteFile
 from gatekeeper.stores.tables import Mapped, Tables
 
@@ -41,9 +43,11 @@ def open_store(settings: Settings, keys: Keys, cookie_name: str) -> SessionStore
             pool=store.pool,
         )
     if kind in REDIS:
-        return _open_redis(store.url, store)
-    behind = _open_sql(store, tables_of(settings))
-    return behind if store.secondary is None else SecondaryStore(_open_redis(store.secondary, store), behind)
+        return open_redis(store.url, store)
+    tables = tables_of(settings)
+    channel = _channel_of(store.url, tables)
+    behind = SqlStore(open_database(store.url), tables, pool=store.pool, open_channel=channel)
+    return behind if store.secondary is None else SecondaryStore(open_redis(store.secondary, store), behind)
 
 
 def tables_of(settings: Settings) -> Tables:
@@ -55,24 +59,34 @@ def tables_of(settings: Settings) -> Tables:
     return Tables(**mapped, with_organizations=any(rule.require.organizations for rule in settings.protect))
 
 
-def _open_redis(url: str, store: Store) -> "RedisStore":
+def open_redis(url: str, store: Store) -> "RedisStore":
+    """The Redis at this URL, for sessions with the fields of these settings."""
     require("redis", "redis")
     from gatekeeper.stores.redis import RedisStore
 
     return RedisStore(url, session_extra=store.fields.session, user_extra=store.fields.user, pool=store.pool)
 
 
-def _open_sql(store: Store, tables: Tables) -> SqlStore:
-    kind = kind_of(store.url)
-    if kind == SQLITE:
-        path = Path(store.url.removeprefix(SQLITE_FILE))
-        return SqlStore(SqliteFile(path), tables, pool=store.pool, open_channel=partial(SqliteChannel, path, tables))
+def open_database(url: str, *, writable: bool = False) -> Database:
+    """The database at this URL.  Only a SQLite file is opened otherwise for writing than for reading."""
+    if kind_of(url) == SQLITE:
+        return SqliteFile(_path_of(url), writable=writable)
     from gatekeeper.stores.servers import ServerDatabase  # takes 7 MB, which SQLite has no use for
 
-    url = parse_server_url(store.url)
-    database = ServerDatabase(url)
-    if url.kind != "postgresql":
-        return SqlStore(database, tables, pool=store.pool)
-    from gatekeeper.stores.feeds.postgres import PostgresChannel
+    return ServerDatabase(parse_server_url(url))
 
-    return SqlStore(database, tables, pool=store.pool, open_channel=lambda _: PostgresChannel(url, tables))
+
+def _channel_of(url: str, tables: Tables) -> Callable[[Memory], Channel] | None:
+    """How the database at this URL tells of changes, if it can."""
+    if kind_of(url) == SQLITE:
+        return partial(SqliteChannel, _path_of(url), tables)
+    address = parse_server_url(url)
+    if address.kind != "postgresql":
+        return None
+    from gatekeeper.stores.feeds.postgres import PostgresChannel  # takes as much
+
+    return lambda _: PostgresChannel(address, tables)
+
+
+def _path_of(url: str) -> Path:
+    return Path(url.removeprefix(SQLITE_FILE))

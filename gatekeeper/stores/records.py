@@ -68,6 +68,11 @@ def date_ms(value: object) -> int | None:
     return ms if _FIRST_MS < ms < _LAST_MS else None
 
 
+def iso_text(ms: int) -> str:
+    """A date as Better Auth writes one in text: ISO 8601 with exactly three digits, UTC as Z."""
+    return (_EPOCH + ms * _MILLISECOND).isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
 def _session_of(row: Mapping[str, Any], extra: Sequence[str]) -> Session | None:
     expires, created, updated = (date_ms(row.get(name)) for name in ("expiresAt", "createdAt", "updatedAt"))
     session_id, user_id, token = _id(row.get("id")), _id(row.get("userId")), row.get("token")
@@ -161,7 +166,7 @@ def _plain(value: object) -> str | int | float | bool | None:
     """What JSON can say of a declared field, a date as Better Auth prints it; None for the rest, bytes for one."""
     if isinstance(value, datetime):
         ms = date_ms(value)
-        return None if ms is None else (_EPOCH + ms * _MILLISECOND).isoformat(timespec="milliseconds")[:-6] + "Z"
+        return None if ms is None else iso_text(ms)
     if isinstance(value, UUID):
         return str(value)
     if isinstance(value, float):

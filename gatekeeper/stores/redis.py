@@ -35,7 +35,12 @@ BATCH = 50
 
 _T = TypeVar("_T")
 
-_REVOKED_BEFORE = "revoked-sessions-before-"
+REVOKED_BEFORE = "revoked-sessions-before-"
+"""Before a user's id: since when all sessions of that user are revoked."""
+
+ACTIVE = "active-sessions-"
+"""Before a user's id: the list of that user's sessions."""
+
 _MILLISECONDS = re.compile(rb"[0-9]{1,16}")
 
 
@@ -83,7 +88,7 @@ class RedisStore:
 
     async def check(self) -> None:
         """Raise StoreUnavailable as a read would."""
-        await self._connections.within_time(self._get, [_REVOKED_BEFORE], 0)
+        await self._connections.within_time(self._get, [REVOKED_BEFORE], 0)
 
     async def read_session(self, token: SessionToken, client_address: str | None = None) -> SessionRecord | None:
         entry = await self.lookup(token)
@@ -129,7 +134,7 @@ class RedisStore:
 
         Stricter than Better Auth, whose Number() makes NaN of most texts, and nothing is older than that.
         """
-        dates = await self._get([_REVOKED_BEFORE + session.user_id for session in sessions], 16)
+        dates = await self._get([REVOKED_BEFORE + session.user_id for session in sessions], 16)
         return {session.token for session, date in zip(sessions, dates, strict=True) if _is_older(session, date)}
 
     async def _get(self, names: Sequence[str], limit_bytes: int) -> list[bytes]:

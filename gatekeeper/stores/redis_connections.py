@@ -82,12 +82,19 @@ class RedisConnections:
 
         To be called by a `read` of `within_time`, which maps the errors.
         """
+        return await self._ask(commands, _text_from)
+
+    async def ask_any(self, commands: Sequence[Command]) -> list[Any]:
+        """As `ask`, whatever the answers are: bytes, numbers, lists of both.  An error is one for any of them."""
+        return await self._ask(commands, _answer_from)
+
+    async def _ask(self, commands: Sequence[Command], read: Callable[[RedisConnection], Awaitable[_T]]) -> list[_T]:
         if self._idle:
             try:
-                return await self._ask_on(self._idle.pop(), commands)
+                return await self._ask_on(self._idle.pop(), commands, read)
             except (RedisConnectionError, OSError):
                 await self._drop_idle()  # the server was restarted, or something between has cut them all
-        return await self._ask_on(new_connection(self._address, self._timeout_s), commands)
+        return await self._ask_on(new_connection(self._address, self._timeout_s), commands, read)
 
     async def close(self) -> None:
         """Close every connection, once the reads under way have ended.  What is asked later is unavailable."""
@@ -111,11 +118,13 @@ class RedisConnections:
                 raise StoreUnavailable(f"{self._address.label}: the store was closed")
             yield
 
-    async def _ask_on(self, connection: RedisConnection, commands: Sequence[Command]) -> list[bytes]:
+    async def _ask_on(
+        self, connection: RedisConnection, commands: Sequence[Command], read: Callable[[RedisConnection], Awaitable[_T]]
+    ) -> list[_T]:
         try:
             await connection.connect()
             await connection.send_packed_command(connection.pack_commands(commands))
-            answers = [await _text_from(connection) for _ in commands]
+            answers = [await read(connection) for _ in commands]
         except BaseException:
             # Also of a reader who was cancelled: the next one would be given the answer that is still to come.
             await connection.disconnect(nowait=True)
@@ -150,6 +159,10 @@ def new_connection(address: RedisAddress, timeout_s: float, *, reads_may_last: b
         return cast(RedisConnection, Connection(**settings))
     settings |= {"ssl_ca_certs": address.ca_file, "ssl_cert_reqs": "required", "ssl_check_hostname": True}
     return cast(RedisConnection, SSLConnection(**settings, ssl_min_version=ssl.TLSVersion.TLSv1_2))
+
+
+async def _answer_from(connection: RedisConnection) -> object:
+    return await connection.read_response()
 
 
 async def _text_from(connection: RedisConnection) -> bytes:

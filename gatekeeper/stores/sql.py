@@ -11,7 +11,7 @@ from there becomes StoreUnavailable here.  Its message names the database and th
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection, SelectBase, inspect
@@ -105,20 +105,20 @@ class SqlStore:
 
     async def check(self) -> None:
         """Raise StoreUnavailable as a read would."""
-        await self._ask(lambda plan, execute: _find(plan, "", execute))
+        await self.ask(lambda plan, execute: _find(plan, "", execute))
 
     async def read_session(self, token: SessionToken, client_address: str | None = None) -> SessionRecord | None:
-        if not _is_text(token):
+        if not is_text(token):
             return None
-        found = await self._ask(lambda plan, execute: _find(plan, token, execute))
+        found = await self.ask(lambda plan, execute: _find(plan, token, execute))
         if found is None:
             return None
         session, user, organizations = found
         return record_of(session, user, self._tables.session.extra, self._tables.user.extra, organizations)
 
     async def read_sessions(self, tokens: Sequence[SessionToken]) -> dict[SessionToken, SessionRecord]:
-        wanted = list(filter(_is_text, tokens))
-        found = await self._ask(lambda plan, execute: _find_all(plan, wanted, execute)) if wanted else []
+        wanted = list(filter(is_text, tokens))
+        found = await self.ask(lambda plan, execute: _find_all(plan, wanted, execute)) if wanted else []
         if found is None:  # one of them cannot be read: the others are none the worse
             records = {token: await self.read_session(token) for token in wanted}
         else:
@@ -133,14 +133,23 @@ class SqlStore:
             self._retire(self._opened)
         await asyncio.gather(*self._closings, return_exceptions=True)
 
-    async def _ask(self, question: Callable[[Plan, Execute], _T]) -> _T | None:
-        """What this finds; None where a text that is none cannot be read."""
+    async def ask(self, question: Callable[[Plan, Execute], _T]) -> _T | None:
+        """What this finds; None where a text that is none cannot be read.  It may be asked twice."""
+        return await self._within_time(lambda opened: opened.run(lambda execute: question(opened.plan, execute)))
+
+    async def work(self, work: Callable[[Connection], _T]) -> _T | None:
+        """What this gives on a connection, each of whose statements is committed by itself; None as for `ask`.
+
+        It is done once: a connection that turns out to be dead makes the database unavailable.
+        """
+        return await self._within_time(lambda opened: opened.look(work))
+
+    async def _within_time(self, use: Callable[[Opened], Awaitable[_T]]) -> _T | None:
         opened = None
         try:
             async with asyncio.timeout(self._timeout_s):
                 opened = await self._open()
-                plan = opened.plan
-                return await opened.run(lambda execute: question(plan, execute))
+                return await use(opened)
         except StoreUnavailable:
             raise
         except TimeoutError as exc:
@@ -225,7 +234,7 @@ def _find_all(
     return found
 
 
-def _is_text(token: str) -> bool:
+def is_text(token: str) -> bool:
     """Whether a database can be asked for it: PostgreSQL takes no NUL."""
     return "\0" not in token and can_be_sent(token)
 

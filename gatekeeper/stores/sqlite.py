@@ -1,7 +1,7 @@
 """A SQLite file, read in threads that keep their connections (decision 12).
 
-The file is opened read-only and never made.  A file that was replaced is noticed before the next read: a connection to
-a deleted file would answer for ever from what it once held.
+The file is opened read-only, unless sessions are to be written, and never made.  A file that was replaced is noticed
+before the next read: a connection to a deleted file would answer for ever from what it once held.
 """
 
 import asyncio
@@ -25,11 +25,12 @@ _T = TypeVar("_T")
 
 
 class SqliteFile:
-    """A Database that is the file at this path."""
+    """A Database that is the file at this path, read-only or not."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, writable: bool = False) -> None:
         self.label = str(path)
         self._path = path
+        self._mode = "rw" if writable else "ro"
 
     def state(self) -> object:
         """Device and inode of the file."""
@@ -42,15 +43,15 @@ class SqliteFile:
         return status.st_dev, status.st_ino
 
     def open(self, pool: int, timeout_s: float) -> Opened:
-        return _Threads(self._path, pool, timeout_s)
+        return _Threads(self._path, self._mode, pool, timeout_s)
 
 
 class _Threads(Opened):
-    """Threads that read from the file, each on a connection of its own."""
+    """Threads that ask the file, each on a connection of its own."""
 
-    def __init__(self, path: Path, threads: int, timeout_s: float) -> None:
+    def __init__(self, path: Path, mode: str, threads: int, timeout_s: float) -> None:
         self._engine = create_engine(
-            URL.create("sqlite", database=f"file:{quote(str(path))}", query={"mode": "ro", "uri": "true"}),
+            URL.create("sqlite", database=f"file:{quote(str(path))}", query={"mode": mode, "uri": "true"}),
             # Half of the time for a writer's lock.  Each thread uses its own, but another one closes them.
             connect_args={"timeout": timeout_s / 2, "check_same_thread": False},
             poolclass=NullPool,

@@ -8,7 +8,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnClause, Inspector, SelectBase, String, bindparam, column, select, table
+from sqlalchemy import (
+    ColumnClause,
+    Inspector,
+    Integer,
+    SelectBase,
+    String,
+    TableClause,
+    bindparam,
+    cast,
+    column,
+    func,
+    or_,
+    select,
+    table,
+)
 from sqlalchemy.exc import NoSuchTableError
 from sqlalchemy.sql.expression import quoted_name
 
@@ -51,11 +65,12 @@ class Plan(msgspec.Struct, frozen=True):
 
     `batch` is the same statement with the parameters `token0` and on, `BATCH` of them, for any of these tokens.
     `memberships` has the parameter `user`, an id as the database gave it, and a row of id and slug for each
-    organization; None where nobody asks.
+    organization; None where nobody asks.  `listing` lists sessions.
     """
 
     statement: SelectBase
     batch: SelectBase
+    listing: "Listing"
     session_fields: tuple[str, ...]
     user_fields: tuple[str, ...]
     memberships: SelectBase | None = None
@@ -65,6 +80,18 @@ class Plan(msgspec.Struct, frozen=True):
         count = len(self.session_fields)
         session = dict(zip(self.session_fields, row[:count], strict=True))
         return session, dict(zip(self.user_fields, row[count:], strict=True))
+
+
+class Listing(msgspec.Struct, frozen=True):
+    """What reads sessions, in rows as the plan's statement has them, newest first; each with the parameter `limit`.
+
+    `of_user` has the parameters `user`, an id as text, and `email` in lower case; `by_id` has `id`, a session's as
+    text.
+    """
+
+    every: SelectBase
+    of_user: SelectBase
+    by_id: SelectBase
 
 
 class Tables(msgspec.Struct, frozen=True):
@@ -95,8 +122,20 @@ def plan_read(inspector: Inspector, tables: Tables) -> Plan:
         _fields_of(inspector, tables.member, "member", MEMBER_FIELDS, ())
         _fields_of(inspector, tables.organization, "organization", ORGANIZATION_FIELDS, ())
         memberships = _memberships(tables.member, tables.organization)
-    one, any_of = _statements(session, session_fields, user, user_fields)
-    return Plan(one, any_of, session_fields, user_fields, memberships)
+    statements = _statements(session, session_fields, user, user_fields)
+    return Plan(*statements, session_fields, user_fields, memberships)
+
+
+def table_of(mapped: Mapped, fields: Sequence[str]) -> TableClause:
+    """The table with the columns of these fields, under their real names."""
+    schema, name = mapped.schema_and_name
+    names = dict.fromkeys(mapped.column_of(field) for field in fields)
+    columns: list[ColumnClause[Any]] = [column(quoted(real)) for real in names]
+    return table(quoted(name), *columns, schema=quoted(schema) if schema else None)
+
+
+def quoted(name: str) -> quoted_name:
+    return quoted_name(name, quote=True)
 
 
 def _fields_of(
@@ -130,32 +169,33 @@ def _wanted(mapped: Mapped, key: str, required: Sequence[str]) -> Iterator[tuple
 
 def _statements(
     session: Mapped, session_fields: Sequence[str], user: Mapped, user_fields: Sequence[str]
-) -> tuple[SelectBase, SelectBase]:
-    """What reads one session, and what reads several."""
-    s, u = _aliased(session, session_fields, "s"), _aliased(user, user_fields, "u")
+) -> tuple[SelectBase, SelectBase, Listing]:
+    """What reads one session, what reads several, and what lists them."""
+    s: Any = table_of(session, session_fields).alias("s")
+    u: Any = table_of(user, user_fields).alias("u")
     columns = [s.c[session.column_of(field)] for field in session_fields]
     columns += [u.c[user.column_of(field)] for field in user_fields]
     joined = s.join(u, u.c[user.column_of("id")] == s.c[session.column_of("userId")])
     token = s.c[session.column_of("token")]
     tokens = [bindparam(f"token{number}", type_=String()) for number in range(BATCH)]
     every = select(*columns).select_from(joined)
-    return every.where(token == bindparam("token", type_=String())), every.where(token.in_(tokens))
+    listed = every.order_by(s.c[session.column_of("createdAt")].desc()).limit(bindparam("limit", type_=Integer()))
+    listing = _listing(listed, s.c[session.column_of("id")], u.c[user.column_of("id")], u.c[user.column_of("email")])
+    return every.where(token == bindparam("token", type_=String())), every.where(token.in_(tokens)), listing
+
+
+def _listing(listed: Any, session_id: Any, user_id: Any, email: Any) -> Listing:
+    """Ids may be of any type there: as texts they can be compared with what a person gives."""
+    is_user = cast(user_id, String()) == bindparam("user", type_=String())
+    has_email = func.lower(email) == bindparam("email", type_=String())
+    by_id = cast(session_id, String()) == bindparam("id", type_=String())
+    return Listing(listed, listed.where(or_(is_user, has_email)), listed.where(by_id))
 
 
 def _memberships(member: Mapped, organization: Mapped) -> SelectBase:
-    m, o = _aliased(member, MEMBER_FIELDS, "m"), _aliased(organization, ORGANIZATION_FIELDS, "o")
+    m: Any = table_of(member, MEMBER_FIELDS).alias("m")
+    o: Any = table_of(organization, ORGANIZATION_FIELDS).alias("o")
     organization_id = o.c[organization.column_of("id")]
     joined = m.join(o, organization_id == m.c[member.column_of("organizationId")])
     columns = (organization_id, o.c[organization.column_of("slug")])
     return select(*columns).select_from(joined).where(m.c[member.column_of("userId")] == bindparam("user"))
-
-
-def _aliased(mapped: Mapped, fields: Sequence[str], alias: str) -> Any:
-    schema, name = mapped.schema_and_name
-    names = dict.fromkeys(mapped.column_of(field) for field in fields)
-    columns: list[ColumnClause[Any]] = [column(_quoted(real)) for real in names]
-    return table(_quoted(name), *columns, schema=_quoted(schema) if schema else None).alias(alias)
-
-
-def _quoted(name: str) -> quoted_name:
-    return quoted_name(name, quote=True)

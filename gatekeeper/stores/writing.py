@@ -4,9 +4,21 @@ Nothing here is opened, nor a right to write needed, before somebody asks.  `ope
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+from zoneinfo import ZoneInfo
 
+from gatekeeper.config.schema import Settings, Store
+from gatekeeper.config.server_url import parse_server_url
+from gatekeeper.config.store_checks import APP, REDIS, SQLITE, kind_of
+from gatekeeper.core.errors import GatekeeperError
 from gatekeeper.core.model import Session, SessionRecord
+from gatekeeper.stores import open_database, open_redis, tables_of
+from gatekeeper.stores.secondary_writing import SecondaryWriter
+from gatekeeper.stores.sql import SqlStore
+from gatekeeper.stores.sql_writing import SqlWriter
+
+if TYPE_CHECKING:
+    from gatekeeper.stores.redis_writing import RedisWriter
 
 
 class SessionWriter(Protocol):
@@ -33,8 +45,10 @@ class SessionWriter(Protocol):
         ...
 
     async def revoke_all(self, user_id: str, *, now_ms: int, expires_in_s: int) -> int:
-        """Remove all sessions of this user that began before `now_ms`, those that cannot be read too; how many there
-        were.  `expires_in_s` is how long a session lives at most.
+        """Remove all sessions of this user, those that cannot be read too; how many there were.
+
+        `now_ms` is the time and `expires_in_s` how long a session lives at most: a secondary storage keeps that they
+        were revoked for as long.
         """
         ...
 
@@ -47,3 +61,34 @@ class SessionWriter(Protocol):
     async def close(self) -> None:
         """Close every connection.  Safe to call twice."""
         ...
+
+
+def open_writer(settings: Settings) -> SessionWriter:
+    """What writes to the store of these settings, which `config.load` has found without problems.
+
+    Raises GatekeeperError where the gate cannot write, and where what the store needs is not installed.
+    """
+    store = settings.store
+    kind = kind_of(store.url)
+    if kind in APP:
+        raise GatekeeperError("store.url: the app owns these sessions; revoke them there")
+    if kind in REDIS:
+        return _open_redis(store.url, store)
+    behind = _open_sql(store)
+    return behind if store.secondary is None else SecondaryWriter(_open_redis(store.secondary, store), behind)
+
+
+def _open_redis(url: str, store: Store) -> "RedisWriter":
+    reader = open_redis(url, store)
+    from gatekeeper.stores.redis_writing import RedisWriter
+
+    return RedisWriter(url, reader, pool=store.pool)
+
+
+def _open_sql(store: Store) -> SqlWriter:
+    tables = tables_of(settings)
+    reader = SqlStore(open_database(store.url), tables, pool=store.pool)
+    if kind_of(store.url) != SQLITE:
+        return SqlWriter(reader, reader, tables, ZoneInfo(parse_server_url(store.url).timezone))
+    # One connection: SQLite has one writer at a time.
+    return SqlWriter(reader, SqlStore(open_database(store.url, writable=True), tables, pool=1), tables)
