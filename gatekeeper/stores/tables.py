@@ -19,6 +19,7 @@ from sqlalchemy import (
     cast,
     column,
     func,
+    literal_column,
     or_,
     select,
     table,
@@ -179,7 +180,9 @@ def _statements(
     token = s.c[session.column_of("token")]
     tokens = [bindparam(f"token{number}", type_=String()) for number in range(BATCH)]
     every = select(*columns).select_from(joined)
-    listed = every.order_by(s.c[session.column_of("createdAt")].desc()).limit(bindparam("limit", type_=Integer()))
+    newest_first = every.order_by(s.c[session.column_of("createdAt")].desc())
+    # Of itself SQLite's dialect would add the offset as a parameter.
+    listed = newest_first.limit(bindparam("limit", type_=Integer())).offset(literal_column("0"))
     listing = _listing(listed, s.c[session.column_of("id")], u.c[user.column_of("id")], u.c[user.column_of("email")])
     return every.where(token == bindparam("token", type_=String())), every.where(token.in_(tokens)), listing
 

@@ -1,6 +1,7 @@
 """Stores opened from a configuration, as the gate opens them."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from gatekeeper.config.schema import (
     Columns,
@@ -19,7 +20,12 @@ from gatekeeper.stores.protocol import SessionStore
 from tests.server.gates import COOKIE, SECRET
 
 
-def open_on(
+def open_on(url: str, **settings: Any) -> SessionStore:
+    """The store of a gate with these settings of `store`."""
+    return open_store(settings_on(url, **settings), Keys([SECRET]), COOKIE)
+
+
+def settings_on(
     url: str,
     *,
     tables: Mapping[str, str] = {},
@@ -28,10 +34,10 @@ def open_on(
     pool: int = 2,
     secondary: str | None = None,
     with_organizations: bool = False,
-) -> SessionStore:
-    """The store of a gate with these settings of `store`; a rule requires organizations or none does."""
+) -> Settings:
+    """A gate's settings with these of `store`; a rule requires organizations or none does."""
     require = RequireSettings(organizations=("acme",) if with_organizations else ())
-    settings = Settings(
+    return Settings(
         upstream=Upstream("http://127.0.0.1:9"),
         secrets=(Secret(1, SECRET),),
         store=Store(
@@ -44,4 +50,3 @@ def open_on(
         ),
         protect=(ProtectRule("/dashboard", require=require),),
     )
-    return open_store(settings, Keys([SECRET]), COOKIE)
