@@ -172,7 +172,7 @@ class RedisWriter:
 
     async def revoked(self, sessions: Sequence[Session]) -> set[str]:
         """The tokens of those that are older than a revocation of all of their user's sessions."""
-        return await self._reader.revoked(sessions)
+        return await self._reader.revoked(list(filter(_can_be_named, sessions)))
 
     async def _revoke(self, session: Session) -> int:
         """The list is the app's to show; the session is dead once its key is gone, whatever becomes of the list."""

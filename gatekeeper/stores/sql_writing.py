@@ -42,6 +42,7 @@ class SqlWriter:
         self._writer = writer
         self._tables = tables
         self._zone = zone
+        self._sessions: Any = table_of(tables.session, _WRITTEN_FIELDS)
 
     def __repr__(self) -> str:
         return f"<SqlWriter {self._writer!r}>"
@@ -71,7 +72,7 @@ class SqlWriter:
         wanted = [session for session in sessions if is_text(session.token) and is_text(session.id)]
         if not wanted:
             return 0
-        statement = delete(self._table()).where(*self._is_session())
+        statement = delete(self._sessions).where(*self._is_session())
         await self._reader.check()  # connections that have died are replaced when reading, a write is not repeated
         counts = await self._writer.work(
             lambda connection: [_changed(connection, statement, _named(session)) for session in wanted]
@@ -85,20 +86,20 @@ class SqlWriter:
         users = table_of(mapped, ("id",))
         raw_id = users.c[mapped.column_of("id")]
         wanted = select(raw_id).where(cast(raw_id, String()) == bindparam("user", type_=String()))
-        user_column = self._table().c[self._tables.session.column_of("userId")]
+        user_column = self._sessions.c[self._tables.session.column_of("userId")]
         await self._reader.check()
 
         def remove(connection: Connection) -> int:
             ids = [found for found in connection.scalars(wanted, {"user": user_id}) if str(found) == user_id]
             # With the id as the database has it, the index serves.
-            return sum(_changed(connection, delete(self._table()).where(user_column == found)) for found in ids)
+            return sum(_changed(connection, delete(self._sessions).where(user_column == found)) for found in ids)
 
         return await self._writer.work(remove) or 0
 
     async def extend(self, session: Session, *, expires_at_ms: int, now_ms: int) -> bool:
         if not is_text(session.token) or not is_text(session.id):
             return False
-        table, mapped = self._table(), self._tables.session
+        table, mapped = self._sessions, self._tables.session
         expires = table.c[mapped.column_of("expiresAt")]
         updated = table.c[mapped.column_of("updatedAt")]
         await self._reader.check()
@@ -136,12 +137,9 @@ class SqlWriter:
         records = (record_of(session, user, *extra) for session, user in found)
         return [record for record in records if record is not None]
 
-    def _table(self) -> Any:
-        return table_of(self._tables.session, _WRITTEN_FIELDS)
-
     def _is_session(self) -> tuple[Any, Any]:
         """The conditions with the parameters of `_named`.  The id may be of any type there."""
-        table, mapped = self._table(), self._tables.session
+        table, mapped = self._sessions, self._tables.session
         return _condition(table, mapped, "token", "its_token"), _condition(table, mapped, "id", "its_id")
 
     def _with_zone(self, stored: Any) -> Any:
