@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Coroutine
 from contextlib import closing
 from pathlib import Path
@@ -135,6 +136,85 @@ def explain(method: str, url: str, config: Path, cookie: str | None, headers: tu
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     click.echo(json.dumps(dict(explanation), indent=2) if as_json else _as_lines(explanation))
+
+
+@main.group()
+def sessions() -> None:
+    """List the sessions that are stored, and revoke them."""
+
+
+@sessions.command("list")
+@_CONFIG
+@click.option("--user", metavar="ID_OR_EMAIL", help="Only this user's.")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="How many at most.")
+@click.option("--json", "as_json", is_flag=True, help="Print them as JSON.")
+def list_sessions(config: Path, user: str | None, limit: int, as_json: bool) -> None:
+    """List sessions, newest first, without their tokens.  Exit status 1 where there is none."""
+    from gatekeeper import sessions_command  # what only this command needs
+
+    settings = _load(config)
+    _set_up_logging("error")
+    listing = _run(sessions_command.list_sessions(settings, user, limit, time.time_ns() // 1_000_000))
+    if as_json:
+        click.echo(json.dumps(sessions_command.documents_of(listing), indent=2))
+    elif listing.records:
+        click.echo("\n".join(sessions_command.table_of(listing)))
+    else:
+        click.echo("no sessions", err=True)
+    if listing.has_more:
+        click.echo(f"these are the newest {limit}; --limit shows more", err=True)
+    sys.exit(0 if listing.records else 1)
+
+
+@sessions.command("revoke")
+@click.argument("names", metavar="[TOKEN_OR_ID | -]...", nargs=-1)
+@_CONFIG
+@click.option("--user", metavar="ID_OR_EMAIL", help="All sessions of this user.")
+@click.option("--all-but", metavar="TOKEN_OR_ID", help="All sessions of the same user but this one.")
+@click.option("--yes", is_flag=True, help="Do not ask before more than one is revoked.")
+@click.option("--json", "as_json", is_flag=True, help="Print how many were revoked, and not found, as JSON.")
+def revoke_sessions(
+    names: tuple[str, ...], config: Path, user: str | None, all_but: str | None, yes: bool, as_json: bool
+) -> None:
+    """Revoke sessions, by token or id, or all of a user.
+
+    Arguments show in the list of processes: give an id, or `-`, which reads tokens or ids from standard input, one a
+    line.  Exit status 1 where nothing was revoked.
+    """
+    from gatekeeper import sessions_command
+
+    if bool(names) == (user is not None or all_but is not None):
+        raise click.UsageError("name sessions, or a user with --user, or the session to keep with --all-but")
+    if "" in (*names, user, all_but):
+        raise click.UsageError("an empty name names nothing")
+    from_input = "-" in (*names, all_but)
+    lines = [line.strip() for line in sys.stdin if line.strip()] if from_input else []
+    if all_but == "-":
+        if len(lines) != 1:
+            raise click.UsageError("--all-but - reads one token or id from standard input")
+        all_but = lines[0]
+    wanted = [one for name in names for one in (lines if name == "-" else [name])]
+    settings = _load(config)
+    _set_up_logging("error")
+
+    def confirm(count: int) -> bool:
+        if yes:
+            return True
+        if from_input or not sys.stdin.isatty():
+            raise click.UsageError(f"this revokes {count} sessions: say --yes; nothing was revoked")
+        return click.confirm(f"Revoke {count} sessions?", err=True)
+
+    now_ms = time.time_ns() // 1_000_000
+    try:
+        done = _run(sessions_command.revoke_sessions(settings, wanted, user, all_but, now_ms, confirm))
+    except sessions_command.Refused:
+        _fail("nothing was revoked")
+    if as_json:
+        click.echo(msgspec.json.encode(done))
+    else:
+        missing = f"; {done.not_found} not found" if done.not_found else ""
+        click.echo(f"{done.revoked} session{'' if done.revoked == 1 else 's'} revoked{missing}", err=True)
+    sys.exit(0 if done.revoked else 1)
 
 
 @main.command()

@@ -40,6 +40,7 @@ RANKS = {
     "demo": 6,
     "explain": 6,
     "health": 6,
+    "sessions_command": 6,
     "cli": 6,
     "__main__": 6,
 }
