@@ -185,28 +185,21 @@ def revoke_sessions(
 
     if bool(names) == (user is not None or all_but is not None):
         raise click.UsageError("name sessions, or a user with --user, or the session to keep with --all-but")
-    if "" in (*names, user, all_but):
-        raise click.UsageError("an empty name names nothing")
-    from_input = "-" in (*names, all_but)
-    lines = [line.strip() for line in sys.stdin if line.strip()] if from_input else []
-    if all_but == "-":
-        if len(lines) != 1:
-            raise click.UsageError("--all-but - reads one token or id from standard input")
-        all_but = lines[0]
-    wanted = [one for name in names for one in (lines if name == "-" else [name])]
+    can_ask = "-" not in (*names, all_but) and sys.stdin.isatty()
+    wanted, kept = _with_input(names, all_but)
     settings = _load(config)
     _set_up_logging("error")
 
     def confirm(count: int) -> bool:
         if yes:
             return True
-        if from_input or not sys.stdin.isatty():
+        if not can_ask:
             raise click.UsageError(f"this revokes {count} sessions: say --yes; nothing was revoked")
         return click.confirm(f"Revoke {count} sessions?", err=True)
 
     now_ms = time.time_ns() // 1_000_000
     try:
-        done = _run(sessions_command.revoke_sessions(settings, wanted, user, all_but, now_ms, confirm))
+        done = _run(sessions_command.revoke_sessions(settings, wanted, user, kept, now_ms, confirm))
     except sessions_command.Refused:
         _fail("nothing was revoked")
     if as_json:
@@ -250,6 +243,19 @@ def demo(host: str, port: int) -> None:
 
     _set_up_logging("error")
     _run(run_demo(host, port))
+
+
+def _with_input(names: tuple[str, ...], all_but: str | None) -> tuple[list[str], str | None]:
+    """The same, with the lines of standard input in place of `-`."""
+    lines = [line.strip() for line in sys.stdin if line.strip()] if "-" in (*names, all_but) else []
+    if all_but == "-":
+        if len(lines) != 1:
+            raise click.UsageError("--all-but - reads one token or id from standard input")
+        all_but = lines[0]
+    wanted = [one for name in names for one in (lines if name == "-" else [name])]
+    if "" in (*wanted, all_but):
+        raise click.UsageError("an empty name names nothing")
+    return wanted, all_but
 
 
 def _end_while_starting(_number: int, _frame: object) -> NoReturn:

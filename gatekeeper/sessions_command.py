@@ -3,7 +3,7 @@
 Sessions are named by token or id.  No token is printed.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -145,7 +145,7 @@ def device_of(user_agent: str | None) -> str:
 
 
 @asynccontextmanager
-async def _writer(settings: Settings) -> AsyncIterator[SessionWriter]:
+async def _writer(settings: Settings) -> AsyncGenerator[SessionWriter, None]:
     writer = open_writer(settings)
     try:
         yield writer

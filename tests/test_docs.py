@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -53,11 +54,18 @@ def test_each_field_of_an_access_line_is_documented() -> None:
 
 def test_each_command_and_option_is_documented() -> None:
     page = (DOCS / "commands.md").read_text()
-    for name, command in main.commands.items():
+    for name, command in _commands(main):
         assert f"## gatekeeper {name}" in page
         for option in command.params:
             if isinstance(option, click.Option):
                 assert any(flag in page for flag in option.opts), (name, option.opts)
+
+
+def _commands(group: click.Group, before: str = "") -> Iterator[tuple[str, click.Command]]:
+    for name, command in group.commands.items():
+        yield before + name, command
+        if isinstance(command, click.Group):
+            yield from _commands(command, f"{before}{name} ")
 
 
 def test_each_identity_header_is_documented() -> None:

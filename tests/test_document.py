@@ -10,7 +10,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from gatekeeper.cli import main
 from gatekeeper.config.load import load_text
 from gatekeeper.config.snapshot import compile_settings
 from gatekeeper.core.cookies import Keys
@@ -24,6 +26,7 @@ from tests.server.conftest import TOKEN, USER_ID, database, now_ms, upstream
 from tests.server.gates import COOKIE, cookie_value, running_gate
 from tests.server.upstreams import RecordingUpstream
 from tests.server.wire import ask, mirrored
+from tests.test_cli import FINE
 
 __all__ = ["database", "upstream"]  # fixtures
 
@@ -191,3 +194,14 @@ async def test_line_16_the_fields_of_the_session(database: Path, upstream: Recor
     assert session["ipAddress"] is None
     assert session["userAgent"] == "Firefox"
     assert "token" not in session
+
+
+@pytest.mark.parametrize("named_by", ["token", "id"])
+def test_line_18_one_session_is_revoked_by_token_and_by_id(database: Path, tmp_path: Path, named_by: str) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(FINE.replace("sqlite:///auth.db", f"sqlite:///{database}"))
+    name = TOKEN if named_by == "token" else session_id(TOKEN)
+    done = CliRunner().invoke(main, ["sessions", "revoke", "-", "-c", str(config)], input=f"{name}\n")
+    assert (done.exit_code, done.output) == (0, "1 session revoked\n")
+    with closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("select count(*) from session where token = ?", (TOKEN,)).fetchone() == (0,)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 from zoneinfo import ZoneInfo
 
+from msgspec.structs import replace
+
 from gatekeeper.config.schema import Settings, Store
 from gatekeeper.config.server_url import parse_server_url
 from gatekeeper.config.store_checks import APP, REDIS, SQLITE, kind_of
@@ -74,7 +76,7 @@ def open_writer(settings: Settings) -> SessionWriter:
         raise GatekeeperError("store.url: the app owns these sessions; revoke them there")
     if kind in REDIS:
         return _open_redis(store.url, store)
-    behind = _open_sql(store)
+    behind = _open_sql(settings)
     return behind if store.secondary is None else SecondaryWriter(_open_redis(store.secondary, store), behind)
 
 
@@ -85,8 +87,8 @@ def _open_redis(url: str, store: Store) -> "RedisWriter":
     return RedisWriter(url, reader, pool=store.pool)
 
 
-def _open_sql(store: Store) -> SqlWriter:
-    tables = tables_of(settings)
+def _open_sql(settings: Settings) -> SqlWriter:
+    store, tables = settings.store, replace(tables_of(settings), with_organizations=False)
     reader = SqlStore(open_database(store.url), tables, pool=store.pool)
     if kind_of(store.url) != SQLITE:
         return SqlWriter(reader, reader, tables, ZoneInfo(parse_server_url(store.url).timezone))
