@@ -352,6 +352,27 @@ async def test_a_value_that_is_no_text_is_anything(lab: PostgresLab, channel: Po
     assert sorted(told.take()) == sorted([ALL, session("one"), session("two"), session("three")])
 
 
+async def test_what_cannot_be_named_does_not_fail_the_app(lab: PostgresLab) -> None:
+    """A token that is no UTF-8, in a database that does not mind: what it was before is lost with it in `ALL`."""
+    await lab.execute("drop database if exists ascii")
+    await lab.execute("create database ascii encoding 'SQL_ASCII' template template0")
+    other = KeptLab(lab.server)
+    other.url = lab.url.removesuffix("auth") + "ascii"
+    await other.script(PostgresLab.ddl["core"])
+    await set_up(other)
+    await add_user(other)
+    await add_session(other, "one")
+    channel, told = channel_to(other), Told()
+    await channel.open(told)
+    await other.execute(r"update session set token = convert_from('\xff', 'SQL_ASCII')")
+    await other.execute("delete from session")
+    await channel.turn()
+    assert told.take() == [ALL, ALL]
+    await channel.close()
+    await other.close()
+    await lab.execute("drop database ascii")
+
+
 # Partitions
 
 
@@ -522,6 +543,21 @@ async def test_setting_up_where_nobody_answers(lab: PostgresLab) -> None:
         await set_up(lab)
 
 
+async def test_setting_up_where_somebody_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gatekeeper.stores.feeds.postgres_setup.CONNECT_S", 0.05)
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    url = parse_server_url(f"postgresql://gate:x@127.0.0.1:{server.sockets[0].getsockname()[1]}/auth?sslmode=disable")
+    with pytest.raises(GatekeeperError, match=r"/auth: no answer within 0\.05 s"):
+        await apply(url, statements(BETTER_AUTH, undo=False))
+    server.close()
+    await server.wait_closed()
+
+
 # What happens to it meanwhile
 
 
@@ -668,15 +704,15 @@ async def test_one_connection_is_kept(lab: PostgresLab, channel: PostgresChannel
 class Between:
     """What stands between a gate and the server, message by message.
 
-    It is `silent` when nothing of the server's passes any more, and `forgets` what no question has asked for: so does a
-    pooler that gives the server's connection away after each transaction.
+    It is `silent` when nothing of the server's passes any more, and `deaf` when no notification does.  It `forgets`
+    what no question has asked for: so does a pooler that gives the server's connection away after each transaction.
     """
 
     def __init__(self, port: int, *, forgets: bool = False) -> None:
         self._port = port
         self._forgets = forgets
         self._tasks: list[asyncio.Task[None]] = []
-        self.silent = False
+        self.silent = self.deaf = False
         self.forgotten = 0
 
     async def __aenter__(self) -> int:
@@ -712,11 +748,12 @@ class Between:
                 body = await reader.readexactly(struct.unpack("!I", head[1:])[0] - 4)
                 if head[:1] == b"A" and self._forgets and state["rests"]:
                     self.forgotten += 1
-                elif not self.silent:
+                elif not self.silent and not (self.deaf and head[:1] == b"A"):
                     to.write(head + body)
                 state["rests"] = state["rests"] or head[:1] == b"Z"
         except asyncio.IncompleteReadError:
-            to.close()
+            while self.silent:
+                await asyncio.Event().wait()
         finally:
             to.close()
 
@@ -764,6 +801,24 @@ async def test_a_server_that_went_without_a_word(lab: PostgresLab, monkeypatch: 
             await first.open(Told())
         async with asyncio.timeout(30):
             await second.close()
+
+
+async def test_a_marker_that_never_comes(lab: PostgresLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection ends while it is waited for."""
+    monkeypatch.setattr("gatekeeper.stores.feeds.postgres.SIGNALS_AT_COMMIT", 1000)
+    await set_up(lab)
+    between = Between(lab.server.port)
+    async with between as port:
+        channel = past(lab, port, timeout_s=30.0)
+        await channel.open(Told())
+        between.deaf = True
+        turn = asyncio.ensure_future(channel.turn())
+        ended = "select pg_terminate_backend(pid) from pg_stat_activity where query ~ 'pg_notify' and state = 'idle' "
+        async with asyncio.timeout(30):
+            while not await value_of(lab, ended + "and application_name = 'gatekeeper'"):
+                pass
+        with pytest.raises(StoreUnavailable, match="the connection was lost"):
+            await turn
 
 
 async def test_who_is_cancelled_leaves_it_closed(lab: PostgresLab) -> None:
