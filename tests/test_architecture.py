@@ -22,6 +22,9 @@ CORE_ORDER = (
         "credentials",
         "loop",
         "session_data",
+        "session_data_writing",
+        "session_cookies",
+        "lifecycle",
         "assertions",
         "policy",
         "decide",
@@ -47,7 +50,7 @@ RANKS = {
 TOP = 6
 """The commands and what stands beside them: one another's package, as it were."""
 
-KEY_MODULES = {"core/cookies.py", "core/session_data.py", "core/assertions.py"}
+KEY_MODULES = {"core/cookies.py", "core/session_data.py", "core/session_data_writing.py", "core/assertions.py"}
 KEY_LIBRARIES = {"hmac", "itsdangerous", "jwt", "joserfc", "cryptography"}
 IO_LIBRARIES = {
     *("asyncio", "socket", "os", "time", "logging", "pathlib", "random", "secrets", "threading", "subprocess"),

@@ -169,6 +169,14 @@ def find_session_data(header: str | None, name: str) -> str | None:
     return "".join(chunks[index] for index in sorted(chunks)) if chunks else whole
 
 
+def session_data_names(header: str | None, name: str) -> list[str]:
+    """The names in a Cookie header that are the session_data cookie's or one of its chunks', each once."""
+    if header is None or name not in header:
+        return []
+    keys = [part.partition("=")[0].strip(_BLANKS) for part in header.split(";") if "=" in part]
+    return list(dict.fromkeys(key for key in keys if key == name or _chunk_index(key, name) is not None))
+
+
 def decode_value(raw: str) -> str:
     """The value as better-call reads it: a leading quote costs both ends, escapes decoded once.
 

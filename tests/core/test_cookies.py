@@ -172,6 +172,19 @@ def test_find_session_data_reads_a_hundred_chunks_and_no_more():
     assert cookies.find_session_data("; ".join(chunks), "d") is None
 
 
+@pytest.mark.parametrize(
+    ("header", "found"),
+    [
+        pytest.param(None, [], id="no-header"),
+        pytest.param("a=b", [], id="other-cookies"),
+        pytest.param("d.1=x; d=y;d.0=z; d.1=again", ["d.1", "d", "d.0"], id="in-the-order-they-came-each-once"),
+        pytest.param("d.01=x; dx=y; xd=z; d.=v; d", [], id="names-that-are-alike"),
+    ],
+)
+def test_names_of_session_data_in_a_header(header: str | None, found: list[str]) -> None:
+    assert cookies.session_data_names(header, "d") == found
+
+
 # --- decoding ------------------------------------------------------------------------------------------------------
 
 
