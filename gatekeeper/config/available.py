@@ -16,7 +16,6 @@ _DEFAULTS: dict[str, Any] = {
     "branding.name": None,
     "branding.logo": None,
     "branding.accent": None,
-    "session.extend": "app",
     "keep_fragment": False,
     "identity.headers": "gatekeeper",
     "identity.rename": {},

@@ -25,6 +25,7 @@ from gatekeeper.config.schema import MOST_WORKERS, Settings
 from gatekeeper.config.secret_checks import check_secrets
 from gatekeeper.config.store_checks import check_store
 from gatekeeper.config.tls import TlsProblem, listener_context, upstream_context
+from gatekeeper.core.cookies import MAX_AGE_LIMIT_S
 from gatekeeper.core.urls import is_valid_host
 
 Finding = tuple[str, str]
@@ -160,6 +161,13 @@ def _check_durations(settings: Settings) -> Iterator[Finding]:
             yield f"session.{name}", _ZERO
     if settings.session.update_age > settings.session.expires_in:
         yield "session.update_age", "this is longer than expires_in: a session would never be extended"
+    if settings.session.extend == "gate":
+        cache = settings.session.cookie_cache
+        ages = {"expires_in": settings.session.expires_in}
+        ages |= {"cookie_cache.max_age": cache.max_age} if cache.enabled else {}
+        for name, age in ages.items():
+            if not 1 <= age <= MAX_AGE_LIMIT_S:
+                yield f"session.{name}", "cookies that the gate sets live for a second at least, and 400 days at most"
     for name in ("headers", "keep_alive", "body_idle"):
         if getattr(settings.timeouts, name) <= 0:
             yield f"timeouts.{name}", _ZERO

@@ -82,8 +82,10 @@ class Cookie(msgspec.Struct, frozen=True):
 
 
 class CookieCache(msgspec.Struct, frozen=True):
-    enabled: Annotated[bool, "Whether `session_data` cookies are read."] = True
-    max_age: Annotated[Duration, "How old a `session_data` cookie may be."] = Duration(300)
+    enabled: Annotated[bool, "Whether `session_data` cookies are read, and with `extend: gate` written."] = True
+    max_age: Annotated[Duration, "How old a `session_data` cookie may be: the app's cookieCache.maxAge."] = Duration(
+        300
+    )
     strategy: Annotated[Literal["compact", "jwt", "jwe"], "Better Auth's cookieCache.strategy."] = "compact"
     version: Annotated[str, "Better Auth's cookieCache.version."] = "1"
 

@@ -5,43 +5,34 @@ from urllib.parse import urlsplit
 import msgspec
 
 from gatekeeper.config.rules import rules_of
-from gatekeeper.config.schema import Settings
-from gatekeeper.core.cookies import MAX_AGE_LIMIT_S, CookieAttributes, CookieNames, Keys, cookie_names
+from gatekeeper.config.schema import CookieCache, Duration, Settings
+from gatekeeper.core.cookies import CookieNames, Keys, cookie_names
 from gatekeeper.core.decide import Policy
 from gatekeeper.core.forwarding import TrustedProxies
+from gatekeeper.core.lifecycle import Lifetimes
 from gatekeeper.core.model import Access
 from gatekeeper.core.routing import RouteTable, compile_rules
+from gatekeeper.core.session_cookies import CookieScope
+from gatekeeper.core.session_data_writing import SessionDataFormat
 from gatekeeper.core.urls import origin_of
-
-
-class GetSession(msgspec.Struct, frozen=True):
-    """How the app's get-session is answered in its stead: where, and when a session is due for the app to extend it.
-
-    `base_path` ends with a slash: everything below are the app's account calls.
-    """
-
-    base_path: str
-    expires_in_s: float
-    update_age_s: float
-
-    @property
-    def path(self) -> str:
-        return f"{self.base_path}get-session"
 
 
 class Snapshot(msgspec.Struct, frozen=True):
     """What one configuration means for a request.
 
-    `bearer`: an Authorization header may carry a session.  `cookie_attributes` are those of the cookies that the gate
-    sets.  `get_session` is None where the app answers it; `get_session_path` is its path, or else "".
+    `data_format` is None where no session_data cookies are written.  `bearer`: an Authorization header may carry a
+    session.  `account_path` is where the app's account calls begin, with a slash at its end, and `get_session_path` the
+    one that the gate answers in its stead; both are "" where it answers none.
     """
 
     table: RouteTable
     keys: Keys
     cookies: CookieNames
-    cookie_attributes: CookieAttributes
+    cookie_scope: CookieScope
+    data_format: SessionDataFormat | None
+    lifetimes: Lifetimes
     bearer: bool
-    get_session: GetSession | None
+    account_path: str
     get_session_path: str
     policy: Policy
     trusted: TrustedProxies
@@ -56,20 +47,17 @@ def compile_settings(settings: Settings) -> Snapshot:
     """The snapshot of settings that `config.load` has found without problems."""
     secure = uses_secure_cookies(settings)
     strip = settings.identity.strip_session_cookies
-    get_session = _get_session(settings)
+    account_path = settings.accounts.base_path.rstrip("/") + "/" if settings.session.serve_get_session else ""
     return Snapshot(
         table=compile_rules(rules_of(settings), Access(settings.default)),
         keys=Keys([secret.value for secret in settings.secrets]),
         cookies=cookie_names(settings.session.cookie.prefix, secure=secure),
-        cookie_attributes=CookieAttributes(
-            max_age_s=min(int(settings.session.expires_in), MAX_AGE_LIMIT_S),
-            domain=settings.session.cookie.domain,
-            secure=secure,
-            same_site=settings.session.cookie.same_site,
-        ),
+        cookie_scope=CookieScope(settings.session.cookie.domain, secure, settings.session.cookie.same_site),
+        data_format=_data_format(settings.session.cookie_cache),
+        lifetimes=Lifetimes(_milliseconds(settings.session.expires_in), _milliseconds(settings.session.update_age)),
         bearer=settings.session.bearer == "signed",
-        get_session=get_session,
-        get_session_path="" if get_session is None else get_session.path,
+        account_path=account_path,
+        get_session_path=f"{account_path}get-session" if account_path else "",
         policy=Policy(
             fresh_age_s=settings.session.fresh_age,
             public_origin=origin_of(settings.public_url) if settings.public_url else None,
@@ -85,16 +73,19 @@ def compile_settings(settings: Settings) -> Snapshot:
     )
 
 
-def _get_session(settings: Settings) -> GetSession | None:
-    if not settings.session.serve_get_session:
-        return None
-    base_path = settings.accounts.base_path.rstrip("/") + "/"
-    return GetSession(base_path, settings.session.expires_in, settings.session.update_age)
-
-
 def uses_secure_cookies(settings: Settings) -> bool:
     """Whether cookies are Secure and their names begin with `__Secure-`: as set, else where `public_url` is https."""
     secure = settings.session.cookie.secure
     if isinstance(secure, bool):
         return secure
     return settings.public_url is not None and settings.public_url.lower().startswith("https://")
+
+
+def _data_format(cache: CookieCache) -> SessionDataFormat | None:
+    if not cache.enabled or cache.max_age < 1:
+        return None
+    return SessionDataFormat(cache.strategy, cache.version, int(cache.max_age))
+
+
+def _milliseconds(duration: Duration) -> int:
+    return round(duration * 1000)

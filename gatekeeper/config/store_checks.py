@@ -47,6 +47,8 @@ def check_store(settings: Settings) -> Iterator[Finding]:
         yield "store.url", _EXPECTED
     if settings.session.serve_get_session and kind in APP:
         yield "session.serve_get_session", "this store asks the app's get-session itself: leave the call to the app"
+    if settings.session.extend == "gate" and kind in APP:
+        yield "session.extend", "the app is asked for its sessions, and extends them itself: leave this out"
     yield from _check_combination(settings, is_database=kind == SQLITE or kind in KINDS)
 
 

@@ -48,15 +48,6 @@ class CookieNames(msgspec.Struct, frozen=True):
     dont_remember: str
 
 
-class CookieAttributes(msgspec.Struct, frozen=True):
-    """What the gate's session cookies have in common.  `max_age_s` is that of a session token that is remembered."""
-
-    max_age_s: int
-    domain: str | None
-    secure: bool
-    same_site: Literal["lax", "strict", "none"]
-
-
 class VerifiedToken(msgspec.Struct, frozen=True, gc=False):
     """A session token and the secret that vouches for it; `key_index` 0 is the current one."""
 

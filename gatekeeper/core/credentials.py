@@ -8,7 +8,6 @@ without percent-encoding.  A token without a signature is nobody's.
 """
 
 from gatekeeper.core.cookies import (
-    CookieAttributes,
     CookieNames,
     Keys,
     VerifiedToken,
@@ -17,7 +16,9 @@ from gatekeeper.core.cookies import (
     sign_value,
     verify_token,
 )
+from gatekeeper.core.lifecycle import is_remembered
 from gatekeeper.core.model import Reason
+from gatekeeper.core.session_cookies import CookieScope
 
 _SCHEME = "bearer "
 
@@ -59,7 +60,7 @@ def resigned_cookies(header: str | None, names: CookieNames, keys: Keys) -> dict
 
 
 def resigned_set_cookies(
-    resigned: dict[str, str], header: str | None, names: CookieNames, attributes: CookieAttributes, keys: Keys
+    resigned: dict[str, str], header: str | None, names: CookieNames, scope: CookieScope, max_age_s: int, keys: Keys
 ) -> tuple[bytes, ...]:
     """The Set-Cookie values that give the browser these, as Better Auth would.
 
@@ -73,18 +74,13 @@ def resigned_set_cookies(
         line = set_cookie(
             name,
             value,
-            max_age=attributes.max_age_s if lasts else None,
-            domain=attributes.domain,
-            secure=attributes.secure,
-            same_site=attributes.same_site,
+            max_age=max_age_s if lasts else None,
+            domain=scope.domain,
+            secure=scope.secure,
+            same_site=scope.same_site,
         )
         lines.append(line.encode("ascii"))
     return tuple(lines)
-
-
-def is_remembered(header: str | None, names: CookieNames, keys: Keys) -> bool:
-    """Whether the session of this Cookie header is to be extended: there is no dont_remember cookie that is signed."""
-    return _verified(header, names.dont_remember, keys) is None
 
 
 def _verified(header: str | None, name: str, keys: Keys) -> VerifiedToken | None:

@@ -7,7 +7,7 @@ Its token, its id and the time of signing in stay as they are.  Who asked not to
 
 import msgspec
 
-from gatekeeper.core.cookies import CookieNames, Keys, find_cookie, verify_value
+from gatekeeper.core.cookies import CookieNames, Keys, find_cookie, verify_token
 from gatekeeper.core.model import Session
 
 
@@ -28,10 +28,10 @@ def is_due(session: Session, lifetimes: Lifetimes, now_ms: int) -> bool:
     return due_at_ms(session, lifetimes) <= now_ms <= session.expires_at_ms
 
 
-def is_to_be_forgotten(cookie: str | None, names: CookieNames, keys: Keys) -> bool:
-    """Whether the Cookie header says, signed with the current secret, that its session is not to be remembered."""
+def is_remembered(cookie: str | None, names: CookieNames, keys: Keys) -> bool:
+    """Whether the session of this Cookie header may be extended: no dont_remember cookie that any secret signed."""
     raw = find_cookie(cookie, names.dont_remember)
-    return raw is not None and verify_value(raw, keys) is not None
+    return not raw or verify_token(raw, keys) is None
 
 
 def extended(session: Session, lifetimes: Lifetimes, now_ms: int) -> Session:

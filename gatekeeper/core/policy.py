@@ -2,7 +2,7 @@
 
 import math
 
-from gatekeeper.core.model import Reason, Require, Session, SessionRecord, User
+from gatekeeper.core.model import Reason, Require, SessionRecord, User
 
 _FAR_MS = 86_400_000
 
@@ -37,11 +37,6 @@ def next_change_ms(record: SessionRecord, fresh_age_s: float, now_ms: int) -> in
 def is_fresh(record: SessionRecord, fresh_age_s: float, now_ms: int) -> bool:
     """Whether the person signed in less than `fresh_age_s` ago; extending a session does not count.  0 turns it off."""
     return fresh_age_s == 0 or now_ms - record.session.created_at_ms < fresh_age_s * 1000
-
-
-def due_ms(session: Session, expires_in_s: float, update_age_s: float) -> int:
-    """From when on Better Auth extends this session when it is used; not one whose visitor is not to be remembered."""
-    return session.expires_at_ms - math.floor(expires_in_s * 1000) + math.floor(update_age_s * 1000)
 
 
 def unmet_condition(require: Require, user: User) -> Reason | None:

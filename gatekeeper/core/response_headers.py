@@ -92,6 +92,14 @@ def read_response(fields: Iterable[ResponseField], *, status: int, method: str) 
     return result
 
 
+def sets_cookie(fields: UpstreamHead, name: str) -> bool:
+    """Whether the upstream itself sets or clears the cookie of this name."""
+    if not fields.has_set_cookie:
+        return False
+    cookies = (line[len(_SET_COOKIE) :] for line in fields.kept if line[: len(_SET_COOKIE)].lower() == _SET_COOKIE)
+    return any(cookie.partition(b"=")[0].strip() == name.encode() for cookie in cookies)
+
+
 def client_head(
     status: int,
     reason: bytes,
@@ -186,6 +194,7 @@ _WELL_FORMED = re.compile(rb'[^\s",=]*(?:\s*=\s*(?:[^\s",=]+|"(?:[^"\\]|\\.)*"))
 _SHARED_CACHE_DIRECTIVES = (b"public", b"private", b"s-maxage", b"")
 
 
+_SET_COOKIE = b"set-cookie:"
 _FOR_SHARED_CACHES = frozenset(
     {b"cdn-cache-control", b"cloudflare-cdn-cache-control", b"surrogate-control", b"x-accel-expires"}
 )

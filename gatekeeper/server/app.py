@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from gatekeeper.config.addresses import port_of
 from gatekeeper.config.schema import Settings, Upstream
 from gatekeeper.config.snapshot import Snapshot, compile_settings
+from gatekeeper.config.store_checks import APP, kind_of
 from gatekeeper.config.tls import listener_context, upstream_context
 from gatekeeper.core.errors import StoreError
 from gatekeeper.core.model import Reason, SessionRecord
@@ -20,6 +21,7 @@ from gatekeeper.server.connection import MAX_FIELDS, MAX_TARGET_BYTES, GateServe
 from gatekeeper.server.crowd import Crowd
 from gatekeeper.server.deadlines import Deadlines
 from gatekeeper.server.drain import drain
+from gatekeeper.server.extension import Extender
 from gatekeeper.server.fastlane import FastLane
 from gatekeeper.server.gate import Gate, Runtime
 from gatekeeper.server.listeners import UNIX, Listener, open_listener, share_listener
@@ -33,11 +35,13 @@ from gatekeeper.server.share import Share
 from gatekeeper.server.streams import Streams
 from gatekeeper.server.upstream import UpstreamAddress, UpstreamPool
 from gatekeeper.stores import open_store
+from gatekeeper.stores.app_sign_out import AppSignOut
 from gatekeeper.stores.breaker import Breaker
 from gatekeeper.stores.cache import SessionCache
 from gatekeeper.stores.claims import Claims, ClaimSettings
 from gatekeeper.stores.feeds.feed import Feed
 from gatekeeper.stores.lease import Lease
+from gatekeeper.stores.writing import SessionWriter, open_writer
 from gatekeeper.telemetry.lines import session_mark
 from gatekeeper.telemetry.log import Log
 from gatekeeper.telemetry.telemetry import Telemetry
@@ -83,9 +87,7 @@ async def open_gate(settings: Settings, telemetry: Telemetry | None = None) -> A
     try:
         yield Gate(runtime, _page_settings(settings, runtime), now_ms, telemetry)
     finally:
-        for pool in runtime.upstreams.values():
-            pool.close()
-        await runtime.sessions.close()
+        await runtime.close()
 
 
 @asynccontextmanager
@@ -113,6 +115,7 @@ async def serve(
         try:
             await _check_store(gate.runtime)
             observe(telemetry, gate, server, streams)
+            _observe_extensions(telemetry, gate)
             admin.health.started = True
             if share is None:
                 telemetry.audit("started", listen=served.addresses, admin=admin.address)
@@ -166,7 +169,7 @@ def _build_server(
     timeouts, limits = settings.timeouts, settings.limits
     board = None if share is None else share.board
     scheme = "http" if settings.tls is None else "https"
-    proxy = Proxy(gate, Portal(gate), streams, scheme=scheme, body_idle_s=timeouts.body_idle)
+    proxy = Proxy(gate, Portal(gate, streams), streams, scheme=scheme, body_idle_s=timeouts.body_idle)
     return GateServer(
         proxy,
         lane=FastLane(proxy) if fast_lane else None,
@@ -240,7 +243,11 @@ def _build_runtime(settings: Settings, loop: asyncio.AbstractEventLoop) -> Runti
     claims = Claims(_claim_settings(settings, snapshot), snapshot.keys, lease, time.monotonic, now_ms)
     upstreams = {"": settings.upstream, **settings.upstreams}
     pools = {name: UpstreamPool(_address(name, upstream), loop) for name, upstream in upstreams.items()}
-    return Runtime(snapshot, sessions, claims, pools)
+    revoker = _open_revoker(settings, snapshot)
+    extender = None
+    if settings.session.extend == "gate" and not isinstance(revoker, AppSignOut):
+        extender = Extender(revoker, snapshot, sessions.forget, now_ms)
+    return Runtime(snapshot, sessions, claims, pools, extender, revoker)
 
 
 def _claim_settings(settings: Settings, snapshot: Snapshot) -> ClaimSettings | None:
@@ -250,6 +257,14 @@ def _claim_settings(settings: Settings, snapshot: Snapshot) -> ClaimSettings | N
         return None
     name = snapshot.cookies.session_data
     return ClaimSettings(name, cache.strategy, cache.version, round(cache.max_age * 1000))
+
+
+def _open_revoker(settings: Settings, snapshot: Snapshot) -> SessionWriter | AppSignOut:
+    """What ends sessions where they are kept.  Nothing is connected yet."""
+    url = settings.store.url
+    if kind_of(url) in APP:
+        return AppSignOut(url, cookie_name=snapshot.cookies.session_token, keys=snapshot.keys)
+    return open_writer(settings)
 
 
 def _address(name: str, upstream: Upstream) -> UpstreamAddress:
@@ -265,6 +280,15 @@ def _address(name: str, upstream: Upstream) -> UpstreamAddress:
         idle_timeout_s=upstream.idle_timeout,
         max_connections=upstream.max_connections,
     )
+
+
+def _observe_extensions(telemetry: Telemetry, gate: Gate) -> None:
+    def read() -> Mapping[tuple[str, ...], float]:
+        extender = gate.runtime.extender
+        return {} if extender is None else {(outcome,): count for outcome, count in extender.outcomes.items()}
+
+    help = "Attempts to extend a session, by what came of them."
+    telemetry.count_of("gatekeeper_session_extensions_total", help, read, "outcome")
 
 
 def _page_settings(settings: Settings, runtime: Runtime) -> PageSettings:

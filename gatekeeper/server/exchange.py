@@ -194,6 +194,12 @@ class UpstreamConnection(asyncio.Protocol):
             self.waits_for_client()
             self.transport.pause_reading()
 
+    def hold_reading(self) -> None:
+        """Stop the response for a moment, until `resume_reading`; that is no fault of the client's."""
+        if not self._read_paused and self.transport is not None:
+            self._read_paused = True
+            self.transport.pause_reading()
+
     def resume_reading(self) -> None:
         if self._read_paused and self.transport is not None:
             self._read_paused = False

@@ -141,11 +141,17 @@ class FastLane:
             session = known.runtime.known(known.case, token, self._gate.clock)
             if session is None:
                 return False
+        try:
+            now_ms = self._gate.clock()
+            holds = session is known.session and known.since_ms <= now_ms < known.until_ms
+            if not holds and _may_carry_cookies(known, session, now_ms):
+                return False
+        except Exception:  # the coroutine path will meet it as well, and answer
+            return False
         client.begin_in_lane()
         asked = _Asked(self.proxy, client, known, body)
         try:
-            now_ms = self._gate.clock()
-            if session is not known.session or not known.since_ms <= now_ms < known.until_ms:
+            if not holds:
                 self._decide(asked, session, now_ms)
             else:
                 asked.admission = known.admission
@@ -169,6 +175,8 @@ class FastLane:
         known.session = session
         known.since_ms = now_ms
         known.until_ms = _holds_until(admission, session, runtime.snapshot.policy.fresh_age_s, now_ms)
+        if runtime.extender is not None and isinstance(session, SessionRecord):
+            known.until_ms = min(known.until_ms, runtime.extender.next_change_ms(session, now_ms))
         known.raw = b""
 
 
@@ -339,6 +347,14 @@ class _Taking(_HandedOn):
 
     async def go_on(self) -> bool:
         return await self._proxy.settle(self._request, self._exchanged, kept=self._kept)
+
+
+def _may_carry_cookies(known: Known, session: SessionRecord | Absent | None, now_ms: int) -> bool:
+    """Whether the answer may have to wait for cookies that the gate adds, which the lane cannot."""
+    extender = known.runtime.extender
+    if extender is None or not isinstance(session, SessionRecord):
+        return False
+    return extender.concerns(session, known.case.facts.cookie, now_ms)
 
 
 def _holds_until(admission: Admission, session: SessionRecord | Absent | None, fresh_age_s: float, now_ms: int) -> int:

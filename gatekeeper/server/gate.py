@@ -29,11 +29,14 @@ from gatekeeper.core.model import (
 )
 from gatekeeper.core.policy import fault_of
 from gatekeeper.core.routing import match_route
+from gatekeeper.server.extension import Extender
 from gatekeeper.server.get_session import NOBODY, OwnAnswer, may_answer, own_answer
 from gatekeeper.server.pages import PageSettings
 from gatekeeper.server.upstream import UpstreamPool
+from gatekeeper.stores.app_sign_out import AppSignOut
 from gatekeeper.stores.cache import ABSENT, Absent, SessionCache
 from gatekeeper.stores.claims import Claims
+from gatekeeper.stores.writing import SessionWriter
 from gatekeeper.telemetry.telemetry import Telemetry
 
 logger = logging.getLogger("gatekeeper")
@@ -51,12 +54,28 @@ class Runtime:
         sessions: SessionCache,
         claims: Claims,
         upstreams: dict[str, UpstreamPool],
+        extender: Extender | None = None,
+        revoker: SessionWriter | AppSignOut | None = None,
     ) -> None:
         self.snapshot = snapshot
         self.sessions = sessions
         self.claims = claims
         self.upstreams = upstreams
+        self.extender = extender
+        """What extends sessions, where the gate does that."""
+        self.revoker = revoker
+        """What ends sessions where they are kept."""
         self._routes: dict[str, Route] = {}
+
+    async def close(self) -> None:
+        """Close every connection to apps and stores."""
+        for pool in self.upstreams.values():
+            pool.close()
+        if self.extender is not None:
+            await self.extender.close()
+        await self.sessions.close()
+        if self.revoker is not None:
+            await self.revoker.close()
 
     def route_of(self, facts: RequestFacts) -> Route | Reason:
         """The route of a request's path, remembered: routes depend on nothing else."""
@@ -246,9 +265,6 @@ def _decide(
 
 
 def _own_answer(runtime: Runtime, case: Case, record: SessionRecord | None, now_ms: int) -> OwnAnswer | None:
-    snapshot = runtime.snapshot
     if case.token is None:
         return NOBODY
-    if record is None or snapshot.get_session is None:
-        return None
-    return own_answer(case.facts, record, snapshot.get_session, snapshot, now_ms)
+    return None if record is None else own_answer(case.facts, record, runtime.snapshot, now_ms)

@@ -7,10 +7,11 @@ that is uncertain: a signature that is not the current secret's, a store that do
 
 import msgspec
 
-from gatekeeper.config.snapshot import GetSession, Snapshot
-from gatekeeper.core.credentials import bearer_token, is_remembered
+from gatekeeper.config.snapshot import Snapshot
+from gatekeeper.core.credentials import bearer_token
+from gatekeeper.core.lifecycle import due_at_ms, is_remembered
 from gatekeeper.core.model import Access, RequestFacts, Route, SessionRecord
-from gatekeeper.core.policy import due_ms, fault_of
+from gatekeeper.core.policy import fault_of
 from gatekeeper.server.answers import NO_SNIFF, NO_STORE, Answer
 from gatekeeper.server.documents import get_session_document
 
@@ -47,15 +48,13 @@ def may_answer(facts: RequestFacts, route: Route, snapshot: Snapshot) -> bool:
     )
 
 
-def own_answer(
-    facts: RequestFacts, record: SessionRecord, setting: GetSession, snapshot: Snapshot, now_ms: int
-) -> OwnAnswer | None:
+def own_answer(facts: RequestFacts, record: SessionRecord, snapshot: Snapshot, now_ms: int) -> OwnAnswer | None:
     """What Better Auth would say of this record; None where it would do more than that."""
     if fault_of(record, now_ms) is not None:
         return None
     until_ms = NEVER_MS
     if is_remembered(facts.cookie, snapshot.cookies, snapshot.keys):
-        until_ms = due_ms(record.session, setting.expires_in_s, setting.update_age_s)
+        until_ms = due_at_ms(record.session, snapshot.lifetimes)
         if until_ms <= now_ms:
             return None
     return OwnAnswer(Answer(200, _HEADERS, msgspec.json.encode(get_session_document(record))), until_ms)
@@ -63,4 +62,4 @@ def own_answer(
 
 def is_account_call(facts: RequestFacts, snapshot: Snapshot) -> bool:
     """Whether the app may change the session or its user by this request, so that what is in memory must not stay."""
-    return snapshot.get_session is not None and facts.target.path.startswith(snapshot.get_session.base_path)
+    return snapshot.account_path != "" and facts.target.path.startswith(snapshot.account_path)

@@ -5,7 +5,14 @@ from collections.abc import Callable
 import msgspec
 
 from gatekeeper.config.snapshot import Snapshot
-from gatekeeper.core.cookies import Keys, dedupe_cookie, replace_cookies, strip_cookies, strip_session_data
+from gatekeeper.core.cookies import (
+    MAX_AGE_LIMIT_S,
+    Keys,
+    dedupe_cookie,
+    replace_cookies,
+    strip_cookies,
+    strip_session_data,
+)
 from gatekeeper.core.credentials import bearer_header, bearer_token, resigned_cookies, resigned_set_cookies
 from gatekeeper.core.forwarding import forwarding_lines
 from gatekeeper.core.headers import ClientHead, upstream_head
@@ -146,7 +153,9 @@ def _cookie_for(snapshot: Snapshot, header: str | None, resigned: dict[str, str]
 
 
 def _set_cookies(snapshot: Snapshot, facts: RequestFacts, resigned: dict[str, str]) -> tuple[bytes, ...]:
-    return resigned_set_cookies(resigned, facts.cookie, snapshot.cookies, snapshot.cookie_attributes, snapshot.keys)
+    names, scope = snapshot.cookies, snapshot.cookie_scope
+    max_age_s = min(snapshot.lifetimes.expires_in_ms // 1000, MAX_AGE_LIMIT_S)
+    return resigned_set_cookies(resigned, facts.cookie, names, scope, max_age_s, snapshot.keys)
 
 
 def _with_bearer(head: ClientHead, authorization: str, keys: Keys, *, strips: bool) -> ClientHead:

@@ -13,6 +13,8 @@ from gatekeeper.server.answers import Answer
 from gatekeeper.server.body import RequestBody
 from gatekeeper.server.gate import Gate
 from gatekeeper.server.pages import answer, cleared, error_answer, static, whoami
+from gatekeeper.server.sign_out import SignOut
+from gatekeeper.server.streams import Streams
 
 OWN_SEGMENT = ".gatekeeper"
 WELL_KNOWN = (".well-known", "gatekeeper")
@@ -25,12 +27,14 @@ _Call = Callable[[RequestFacts, RequestBody], Awaitable[Answer]]
 class Portal:
     """Answers the own paths."""
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Gate, streams: Streams) -> None:
         self._gate = gate
+        self._sign_out = SignOut(gate, streams)
         self._pages = gate.pages
         self._calls: dict[str, tuple[tuple[str, ...], _Call]] = {
             "/.gatekeeper/whoami": (("GET", "HEAD"), self._whoami),
             "/.gatekeeper/clear-cookies": (("POST",), self._clear_cookies),
+            "/.gatekeeper/sign-out": (("POST",), self._end_session),
         }
 
     async def answer(self, facts: RequestFacts, body: RequestBody) -> Answer:
@@ -56,13 +60,22 @@ class Portal:
             return whoami(found, facts, self._pages)
         return whoami(None, facts, self._pages, reason=found)
 
-    async def _clear_cookies(self, facts: RequestFacts, body: RequestBody) -> Answer:
-        """The loop page's way out: a person asks, from our own page, to sign in anew."""
+    async def _end_session(self, facts: RequestFacts, body: RequestBody) -> Answer:
+        form = await self._own_form(facts, body)
+        return form if isinstance(form, Answer) else await self._sign_out.answer(facts, form.get("callbackUrl"))
+
+    async def _own_form(self, facts: RequestFacts, body: RequestBody) -> dict[str, str] | Answer:
+        """The form of a request that comes from our own pages, or the refusal."""
         if not is_same_origin(facts, self._gate.runtime.snapshot.policy.own_origin(facts)):
             return error_answer(403, Reason.FOREIGN_ORIGIN, facts, self._pages)
         form = await read_form(body)
-        if form is None:
-            return error_answer(413, Reason.BODY_TOO_LARGE, facts, self._pages)
+        return error_answer(413, Reason.BODY_TOO_LARGE, facts, self._pages) if form is None else form
+
+    async def _clear_cookies(self, facts: RequestFacts, body: RequestBody) -> Answer:
+        """The loop page's way out: a person asks, from our own page, to sign in anew."""
+        form = await self._own_form(facts, body)
+        if isinstance(form, Answer):
+            return form
         self._gate.telemetry.audit("cookies_cleared", client=facts.client_address)
         cookies = self._gate.runtime.snapshot.cookies
         names = [cookies.session_token, cookies.session_data, cookies.dont_remember]

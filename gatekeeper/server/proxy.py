@@ -11,18 +11,19 @@ from collections.abc import Awaitable
 from secrets import token_hex
 
 from gatekeeper.core.errors import ClientStalled, UpstreamError, UpstreamRefused, UpstreamTimeout
-from gatekeeper.core.model import Reason, SessionRecord
+from gatekeeper.core.model import Reason
 from gatekeeper.server.answers import Answer, render_answer
 from gatekeeper.server.body import NO_BODY, BadBody, BodyTimeout, BodyTooLarge, RequestBody
-from gatekeeper.server.connection import ClientConnection, ClientRequest, ParsedRequest
+from gatekeeper.server.connection import ClientRequest, ParsedRequest
 from gatekeeper.server.exchange import UpstreamConnection
 from gatekeeper.server.facts import Parsed, read_request
 from gatekeeper.server.gate import Admission, Gate, Runtime
+from gatekeeper.server.held import HeldRelay
 from gatekeeper.server.outbound import Outbound, plan_for
 from gatekeeper.server.pages import error_answer
 from gatekeeper.server.portal import Portal, owns
 from gatekeeper.server.record import Exchanged
-from gatekeeper.server.relay import Relay
+from gatekeeper.server.relay import AwaitedRelay, Relay
 from gatekeeper.server.sized import Piece
 from gatekeeper.server.streams import Streams
 from gatekeeper.server.tunnel import Tunnel
@@ -42,28 +43,6 @@ _BODY_ERRORS = (BadBody, BodyTooLarge, BodyTimeout)
 
 
 Failure = tuple[UpstreamConnection, UpstreamError] | None
-
-
-class _AwaitedRelay(Relay):
-    """A relay whose end can be waited for."""
-
-    def __init__(
-        self,
-        client: ClientConnection,
-        upstream: UpstreamConnection,
-        outbound: Outbound,
-        streams: Streams,
-        record: SessionRecord | None,
-        *,
-        http_1_0: bool,
-        keep_alive: bool,
-    ) -> None:
-        super().__init__(client, upstream, outbound, streams, record, http_1_0=http_1_0, keep_alive=keep_alive)
-        self.done: asyncio.Future[None] = upstream.pool.loop.create_future()
-
-    def on_over(self) -> None:
-        if not self.done.done():
-            self.done.set_result(None)
 
 
 class Proxy:
@@ -151,6 +130,8 @@ class Proxy:
         )
         if isinstance(plan, Answer):
             return self.write_answer(request, exchanged, plan, close=plan.status == 400)
+        if runtime.extender is not None and exchanged.record is not None:
+            exchanged.claim = runtime.extender.claim(exchanged.record, facts.cookie)
         return await self._forward(request, exchanged, runtime, parsed, plan)
 
     def _read(self, request: ParsedRequest) -> Parsed | Reason:
@@ -243,15 +224,7 @@ class Proxy:
         """One exchange on this connection.  Raises UpstreamError and what a body may raise as long as nothing was
         answered; later, the client's connection is broken off.
         """
-        relay = _AwaitedRelay(
-            request.client,
-            connection,
-            outbound,
-            self.streams,
-            exchanged.record,
-            http_1_0=request.http_1_0,
-            keep_alive=request.keep_alive,
-        )
+        relay = self._relay(request, exchanged, connection, outbound)
         done = relay.done
         sending = not body.is_whole
         head = outbound.head(exchanged.request_id)
@@ -298,6 +271,27 @@ class Proxy:
         if not whole:
             self.break_off(request, exchanged, relay)
         return whole and relay.keep_alive
+
+    def _relay(
+        self, request: ClientRequest, exchanged: Exchanged, connection: UpstreamConnection, outbound: Outbound
+    ) -> AwaitedRelay:
+        client, record, claim = request.client, exchanged.record, exchanged.claim
+        http_1_0, keep_alive = request.http_1_0, request.keep_alive
+        if claim is None:
+            return AwaitedRelay(
+                client, connection, outbound, self.streams, record, http_1_0=http_1_0, keep_alive=keep_alive
+            )
+        return HeldRelay(
+            client,
+            connection,
+            outbound,
+            self.streams,
+            record,
+            claim=claim,
+            session_token=self.gate.runtime.snapshot.cookies.session_token,
+            http_1_0=http_1_0,
+            keep_alive=keep_alive,
+        )
 
     def break_off(self, request: ClientRequest, exchanged: Exchanged, relay: Relay) -> None:
         """The answer ended before its end: the client must not take it for whole."""

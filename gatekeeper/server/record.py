@@ -2,6 +2,7 @@
 
 from gatekeeper.core.model import Reason, RequestFacts, SessionRecord
 from gatekeeper.server.connection import ClientConnection
+from gatekeeper.server.extension import Claim
 from gatekeeper.server.gate import Admission
 from gatekeeper.server.relay import Relay
 from gatekeeper.telemetry.telemetry import Telemetry
@@ -17,6 +18,7 @@ class Exchanged:
         "_now",
         "_upstream_began",
         "began",
+        "claim",
         "facts",
         "peer",
         "reason",
@@ -35,6 +37,7 @@ class Exchanged:
         self.facts: RequestFacts | None = None
         self.reason = Reason.INTERNAL_ERROR
         self.record: SessionRecord | None = None
+        self.claim: Claim | None = None
         self.request_id = ""
         self.route_name = ""
         self.status = 0

@@ -4,7 +4,9 @@ The response is written to the client as it arrives.  When the client's connecti
 upstream stops until it can, so that memory does not depend on how much is sent or how slowly it is read.
 """
 
+import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 from gatekeeper.core.errors import ClientStalled, UpstreamError
 from gatekeeper.core.model import Reason, SessionRecord
@@ -37,6 +39,8 @@ class Relay(ABC):
     broken: UpstreamError | None = None
     cut_for: Reason | None = None
     early = b""
+    cookies: Sequence[bytes] = ()
+    """Values of Set-Cookie that the gate adds."""
 
     def __init__(
         self,
@@ -164,7 +168,7 @@ class Relay(ABC):
             protected=outbound.protected,
             varies=outbound.varies,
             vary=outbound.vary,
-            cookies=outbound.set_cookies,
+            cookies=self.cookies or outbound.set_cookies,
         )
 
     def _coded(self, data: bytes) -> bytes:
@@ -177,7 +181,7 @@ class Relay(ABC):
         if transport is not None:
             transport.write(data)
         if client.writing_paused:
-            self.upstream.pause_reading()
+            self.client_is_full()
 
     def _finish(self, *, whole: bool) -> None:
         if self.client.pushing is self:
@@ -188,3 +192,25 @@ class Relay(ABC):
             self.is_over = True
             self.is_whole = whole
             self.on_over()
+
+
+class AwaitedRelay(Relay):
+    """A relay whose end can be waited for."""
+
+    def __init__(
+        self,
+        client: ClientConnection,
+        upstream: UpstreamConnection,
+        outbound: Outbound,
+        streams: Streams,
+        record: SessionRecord | None,
+        *,
+        http_1_0: bool,
+        keep_alive: bool,
+    ) -> None:
+        super().__init__(client, upstream, outbound, streams, record, http_1_0=http_1_0, keep_alive=keep_alive)
+        self.done: asyncio.Future[None] = upstream.pool.loop.create_future()
+
+    def on_over(self) -> None:
+        if not self.done.done():
+            self.done.set_result(None)

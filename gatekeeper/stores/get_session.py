@@ -1,4 +1,5 @@
-"""Better Auth's `GET …/get-session`, asked at the app: the only code that speaks HTTP to it for its sessions.
+"""Better Auth's `GET …/get-session`, asked at the app, and its sign-out: the only code that speaks HTTP to it for
+sessions.
 
 The app is told to ask its own store (`disableCookieCache`) and to extend nothing (`disableRefresh`).  Nothing of an
 answer is kept but the session: no cookies, no redirects.  No proxy of the environment is used.  Of a body at most
@@ -24,6 +25,7 @@ from gatekeeper.core.errors import StoreLimited, StoreUnavailable
 BODY_LIMIT_BYTES = 1024 * 1024
 
 _QUERY = "disableCookieCache=true&disableRefresh=true"
+_SIGN_OUT_HINTS = {403: "is public_url the app's address as its Better Auth knows it (baseURL or trustedOrigins)?"}
 _HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "gatekeeper"}
 _KEEP_ALIVE_S = 4.0  # Node.js closes an idle connection after 5 s: give it up before it is found dead
 _HINTS = {
@@ -57,6 +59,7 @@ class GetSession:
         self.under_way = 0
         """How many are asking."""
         self._url = f"{found.base}/get-session?{_QUERY}"
+        self._sign_out_url = f"{found.base}/sign-out"
         self._tls = found.ssl_context()
         self._pool = pool
         self._timeout_s = timeout_s
@@ -85,6 +88,23 @@ class GetSession:
         # Not raised from those errors, nor while they are handled: some hold the request's cookie or the answer.
         raise self.unavailable(trouble)
 
+    async def sign_out(self, headers: Mapping[str, str]) -> None:
+        """Have the app end the session that these headers say.  Raises StoreUnavailable unless it says that it did."""
+        try:
+            with self._asking():
+                async with asyncio.timeout(self._timeout_s):
+                    status = await self._post_sign_out(headers)
+            if status == 200:
+                return
+            if status == 429:
+                raise StoreLimited(f"{self.label}: {_complaint(status, 'sign-out')}")
+            trouble = _complaint(status, "sign-out")
+        except TimeoutError:
+            trouble = f"no answer within {self._timeout_s:g} s"
+        except aiohttp.ClientError as exc:
+            trouble = _cause_of(exc)
+        raise self.unavailable(trouble)
+
     async def close(self) -> None:
         """Close every connection, once all who are asking have been told.  Who asks later is told StoreUnavailable."""
         self._closed = True
@@ -109,6 +129,11 @@ class GetSession:
                     if len(body) > BODY_LIMIT_BYTES:
                         return 200, None
             return response.status, bytes(body)
+
+    async def _post_sign_out(self, headers: Mapping[str, str]) -> int:
+        sent = {"Content-Type": "application/json", **headers}
+        async with self._opened().post(self._sign_out_url, data=b"{}", headers=sent, allow_redirects=False) as response:
+            return response.status
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._client is None:
@@ -152,15 +177,17 @@ def _decode(body: bytes) -> Answer | None:
         return None
 
 
-def _complaint(status: int) -> str:
+def _complaint(status: int, call: str = "get-session") -> str:
     """What a status other than 200 says, and what to look at."""
     if 300 <= status < 400:
         hint = "redirects are not followed: store.url must name the app itself"
     elif status >= 500:
         hint = "see the app's own log"
+    elif call == "sign-out" and status in _SIGN_OUT_HINTS:
+        hint = _SIGN_OUT_HINTS[status]
     else:
         hint = _HINTS.get(status, "is store.url right?")
-    return f"get-session answered {status}; {hint}"
+    return f"{call} answered {status}; {hint}"
 
 
 def _cause_of(exc: aiohttp.ClientError) -> str:

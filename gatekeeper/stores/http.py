@@ -76,10 +76,10 @@ class HttpStore:
             raise self._app.unavailable("get-session gives a session to a request without a cookie")
 
     async def read_session(self, token: SessionToken, client_address: str | None = None) -> SessionRecord | None:
-        cookie = self._cookie_of(token)
+        cookie = cookie_of(token, self._cookie_name, self._keys)
         if cookie is None:
             return None
-        answer = await self._app.ask({"Cookie": cookie, **_forwarded_for(client_address)})
+        answer = await self._app.ask({"Cookie": cookie, **forwarded_for(client_address)})
         record = None if answer is None else self._record_of(answer, token)
         if record is None:
             self._addresses.pop(token, None)
@@ -132,14 +132,6 @@ class HttpStore:
         if len(self._addresses) > _ADDRESSES:
             del self._addresses[next(iter(self._addresses))]
 
-    def _cookie_of(self, token: SessionToken) -> str | None:
-        """The Cookie header of a token, or None for one that no cookie can hold."""
-        try:
-            signed = sign_value(token, self._keys)
-        except UnicodeEncodeError:
-            return None
-        return f"{self._cookie_name}={signed}" if token and len(signed) <= _MAX_COOKIE_CHARS else None
-
     def _record_of(self, answer: Answer, token: SessionToken) -> SessionRecord | None:
         """The record, if it is the one that was asked for."""
         missing = [f"session.{name}" for name in _SESSION_NEEDS if name not in answer.session]
@@ -151,7 +143,16 @@ class HttpStore:
         return record_of(answer.session, answer.user, self._session_extra, self._user_extra)
 
 
-def _forwarded_for(client_address: str | None) -> dict[str, str]:
+def cookie_of(token: SessionToken, name: str, keys: Keys) -> str | None:
+    """The Cookie header of a token, or None for one that no cookie can hold."""
+    try:
+        signed = sign_value(token, keys)
+    except UnicodeEncodeError:
+        return None
+    return f"{name}={signed}" if token and len(signed) <= _MAX_COOKIE_CHARS else None
+
+
+def forwarded_for(client_address: str | None) -> dict[str, str]:
     """The header with the client's address; none where that is no address, as at a Unix socket, or names a zone."""
     address = parse_address(client_address or "")
     return {} if address is None else {"X-Forwarded-For": str(address)}

@@ -13,7 +13,6 @@ ASKING = {
     "branding.name": "x",
     "branding.logo": "x",
     "branding.accent": "x",
-    "session.extend": "gate",
     "keep_fragment": "true",
     "identity.headers": "remote-user",
     "identity.rename": "{a: b}",

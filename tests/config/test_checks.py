@@ -185,6 +185,24 @@ def test_settings_of_stores_that_do_not_fit_together(store: str, path: str, mess
 @pytest.mark.parametrize(
     ("store", "is_fine"),
     [
+        ("sqlite:///auth.db", True),
+        ("redis://h", True),
+        ("http://127.0.0.1:3000/api/auth", False),
+        ("https://h/api/auth", False),
+    ],
+)
+def test_the_gate_extends_sessions_that_it_can_write(store: str, is_fine: bool) -> None:
+    text = BASE.replace("store: sqlite:///auth.db", f"store: {store}") + "session: {extend: gate}\n"
+    if is_fine:
+        assert load(text).session.extend == "gate"
+    else:
+        (found,) = problems_of(text)
+        assert (found.path, found.message[:33]) == ("session.extend", "the app is asked for its sessions")
+
+
+@pytest.mark.parametrize(
+    ("store", "is_fine"),
+    [
         ("postgresql://h/d", True),
         ("redis://h", False),
         ("https://h/api/auth", False),

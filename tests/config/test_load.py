@@ -311,6 +311,20 @@ def test_five_mistakes_are_five_problems_at_their_places() -> None:
         pytest.param(
             BASE + "session: {update_age: 3d}\n", 4, "session.update_age", "never be extended", id="update-age"
         ),
+        pytest.param(
+            BASE + "session: {extend: gate, expires_in: 401d}\n",
+            4,
+            "session.expires_in",
+            "400 days",
+            id="too-long-life",
+        ),
+        pytest.param(
+            BASE + "session: {extend: gate, cookie_cache: {max_age: 0}}\n",
+            4,
+            "session.cookie_cache.max_age",
+            "a second at least",
+            id="no-cookie-age",
+        ),
         pytest.param(BASE + "limits: {header_bytes: 10}\n", 4, "limits.header_bytes", "no browser", id="header-bytes"),
         pytest.param(
             BASE + "session: {memory_cache: {entries: 0}}\n",

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatekeeper.core.cookies import (
-    CookieAttributes,
     Keys,
     cookie_names,
     find_cookie,
@@ -18,10 +17,11 @@ from gatekeeper.core.cookies import (
 from gatekeeper.core.credentials import (
     bearer_header,
     bearer_token,
-    is_remembered,
     resigned_cookies,
     resigned_set_cookies,
 )
+from gatekeeper.core.lifecycle import is_remembered
+from gatekeeper.core.session_cookies import CookieScope
 
 NEW, OLD = "the-new-secret-of-more-than-32-bytes-1a2b", "the-old-secret-of-more-than-32-bytes-3c4d"
 KEYS, OLD_KEYS = Keys([NEW, OLD]), Keys([OLD])
@@ -29,7 +29,7 @@ NAMES = cookie_names("better-auth", secure=False)
 TOKEN, DATA, FORGET = NAMES.session_token, NAMES.session_data, NAMES.dont_remember
 OURS, THEIRS = sign_value("ada", KEYS), sign_value("ada", OLD_KEYS)
 FORGOTTEN, FORGOTTEN_THEN = sign_value("true", KEYS), sign_value("true", OLD_KEYS)
-ATTRIBUTES = CookieAttributes(172_800, None, secure=False, same_site="lax")
+SCOPE = CookieScope(None, secure=False, same_site="lax")
 
 
 @pytest.mark.parametrize(
@@ -107,14 +107,14 @@ def test_what_an_older_secret_signed(header: str | None, resigned: dict[str, str
 )
 def test_what_the_browser_gets(header: str, lines: list[str]) -> None:
     resigned = resigned_cookies(header, NAMES, KEYS)
-    found = resigned_set_cookies(resigned, header, NAMES, ATTRIBUTES, KEYS)
+    found = resigned_set_cookies(resigned, header, NAMES, SCOPE, 172_800, KEYS)
     assert [line.decode() for line in found] == lines
     assert is_remembered(header, NAMES, KEYS) == ("Max-Age" in lines[0])
 
 
 def test_attributes_are_those_configured() -> None:
-    attributes = CookieAttributes(60, ".example.test", secure=True, same_site="none")
-    lines = resigned_set_cookies({TOKEN: OURS}, None, NAMES, attributes, KEYS)
+    scope = CookieScope(".example.test", secure=True, same_site="none")
+    lines = resigned_set_cookies({TOKEN: OURS}, None, NAMES, scope, 60, KEYS)
     assert lines == (
         f"{TOKEN}={OURS}; Max-Age=60; Domain=.example.test; Path=/; HttpOnly; Secure; SameSite=None".encode(),
     )

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatekeeper.core.model import Reason, Require
-from gatekeeper.core.policy import due_ms, email_domain, fault_of, is_fresh, next_change_ms, roles_of, unmet_condition
-from tests.core.records import NOW_MS, record, session, user
+from gatekeeper.core.policy import email_domain, fault_of, is_fresh, next_change_ms, roles_of, unmet_condition
+from tests.core.records import NOW_MS, record, user
 
 
 @pytest.mark.parametrize(
@@ -208,16 +208,3 @@ def test_until_the_next_change_nothing_changes(
 def test_the_next_change(session: dict[str, Any], owner: dict[str, Any], fresh_age_s: float, change_ms: int) -> None:
     old = {"created_at_ms": NOW_MS - HOUR_MS}
     assert next_change_ms(record(old | session, **owner), fresh_age_s, NOW_MS) - NOW_MS == change_ms
-
-
-@pytest.mark.parametrize(
-    ("expires_in_s", "update_age_s", "left_s"),
-    [
-        pytest.param(172_800.0, 86_400.0, 86_400, id="two-days-and-one"),
-        pytest.param(604_800.0, 86_400.0, 518_400, id="better-auths-own"),
-        pytest.param(60.0, 60.0, 0, id="never-before-its-end"),
-    ],
-)
-def test_a_session_is_due_when_so_much_is_left(expires_in_s: float, update_age_s: float, left_s: int) -> None:
-    made = session(expires_at_ms=NOW_MS)
-    assert due_ms(made, expires_in_s, update_age_s) == NOW_MS - left_s * 1_000

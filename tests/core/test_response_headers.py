@@ -15,6 +15,7 @@ from gatekeeper.core.response_headers import (
     client_head,
     read_response,
     response_field,
+    sets_cookie,
 )
 
 Field = tuple[bytes, bytes]
@@ -38,6 +39,22 @@ def kept(head: UpstreamHead) -> list[Field]:
     """Names and values of the lines that pass on."""
     split = [line.removesuffix(b"\r\n").partition(b": ") for line in head.kept]
     return [(name, value) for name, _, value in split]
+
+
+@pytest.mark.parametrize(
+    ("fields", "sets"),
+    [
+        pytest.param([], False, id="no-cookie"),
+        pytest.param([(b"X-Set-Cookie", b"a=1")], False, id="another-field"),
+        pytest.param([(b"Set-Cookie", b"a=1; Path=/")], True, id="set"),
+        pytest.param([(b"set-cookie", b"a=; Max-Age=0")], True, id="cleared"),
+        pytest.param([(b"SET-COOKIE", b" a =1")], True, id="blanks"),
+        pytest.param([(b"Set-Cookie", b"b=1"), (b"Set-Cookie", b"a=1")], True, id="the-second-one"),
+        pytest.param([(b"Set-Cookie", b"ab=1"), (b"Set-Cookie", b"b=a=1")], False, id="names-that-are-alike"),
+    ],
+)
+def test_whether_the_app_sets_a_cookie(fields: list[Field], sets: bool) -> None:
+    assert sets_cookie(answer(*fields), "a") is sets
 
 
 @pytest.mark.parametrize(
@@ -382,9 +399,9 @@ def test_a_head_that_was_made_before_is_the_one_that_would_be_made(
 ) -> None:
     fields = [(b"Cache-Control", b"public, max-age=9"), (b"X-Accel-Expires", b"9"), *([(CL, b"5")] if length else [])]
     again = answer(*fields)
-    for http_1_0, keep_alive, protected, varies, sets_cookie in asked:
+    for http_1_0, keep_alive, protected, varies, adds_cookie in asked:
         how = {"http_1_0": http_1_0, "keep_alive": keep_alive, "protected": protected, "varies": varies}
-        cookies = (b"a=b",) if sets_cookie else ()
+        cookies = (b"a=b",) if adds_cookie else ()
         assert respond(again, **how, cookies=cookies) == respond(answer(*fields), **how, cookies=cookies)
 
 

@@ -224,7 +224,7 @@ class HandGate:
         self.telemetry = Telemetry(log, clock=lambda: self.now_ms() / 1_000)
         self.gate = Gate(self.runtime(), PageSettings("/sign-in"), self.now_ms, self.telemetry)
         self.streams = Streams(self._look_up, self.now_ms, lambda record: None)
-        self.proxy = Proxy(self.gate, Portal(self.gate), self.streams, scheme="http", body_idle_s=STALL_S)
+        self.proxy = Proxy(self.gate, Portal(self.gate, self.streams), self.streams, scheme="http", body_idle_s=STALL_S)
         self._ours = self.proxy.new_request_id()[:8].encode()
         if self._has_lane:
             self.lane = CountingLane(FastLane(self.proxy))
