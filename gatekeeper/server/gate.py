@@ -36,6 +36,7 @@ from gatekeeper.server.upstream import UpstreamPool
 from gatekeeper.stores.app_sign_out import AppSignOut
 from gatekeeper.stores.cache import ABSENT, Absent, SessionCache
 from gatekeeper.stores.claims import Claims
+from gatekeeper.stores.feeds.feed import digest_of
 from gatekeeper.stores.writing import SessionWriter
 from gatekeeper.telemetry.telemetry import Telemetry
 
@@ -89,6 +90,11 @@ class Runtime:
                 self._routes.clear()
             self._routes[target.path] = found
         return found
+
+    def forget(self, token: SessionToken) -> None:
+        """Believe nothing about this session that was said before now, neither by the store nor by a cookie."""
+        self.sessions.forget(token)
+        self.claims.session_changed(digest_of(token))
 
     def known(self, case: "Case", token: SessionToken, clock: Callable[[], int]) -> SessionRecord | Absent | None:
         """What can be said of this session without asking the store: from memory, or by a session_data cookie."""

@@ -30,10 +30,19 @@ class SqliteFile:
     def __init__(self, path: Path, *, writable: bool = False) -> None:
         self.label = str(path)
         self._path = path
+        self._log = f"{path}-wal"
         self._mode = "rw" if writable else "ro"
 
     def state(self) -> object:
-        """Device and inode of the file."""
+        """Which file it is, and which write-ahead log: a connection reads on from either when it was removed."""
+        identity = self.identity()
+        try:
+            return identity, os.stat(self._log).st_ino
+        except OSError:
+            return identity, None
+
+    def identity(self) -> tuple[int, int]:
+        """Device and inode of the file.  Raises StoreUnavailable where there is none."""
         try:
             status = os.stat(self._path)
         except OSError as exc:

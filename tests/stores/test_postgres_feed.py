@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from gatekeeper.config.server_url import parse_server_url
-from gatekeeper.core.errors import GatekeeperError, StoreUnavailable
+from gatekeeper.core.errors import GatekeeperError, MissingTable, StoreUnavailable
 from gatekeeper.stores.feeds.feed import FeedNotSetUp
 from gatekeeper.stores.feeds.postgres import CHECK_TURNS, PostgresChannel
 from gatekeeper.stores.feeds.postgres_setup import apply, statements
@@ -837,3 +837,15 @@ async def test_who_is_cancelled_leaves_it_closed(lab: PostgresLab) -> None:
         with pytest.raises(StoreUnavailable, match="closed"):
             await channel.turn()
         await channel.close()
+
+
+async def test_without_a_table_of_sessions_they_are_elsewhere(lab: PostgresLab) -> None:
+    await lab.execute('drop table "session"')
+    with pytest.raises(MissingTable, match=r"no table 'session' \(setting store\.tables\.session\)"):
+        await apply(parse_server_url(lab.url), statements(BETTER_AUTH, undo=False))
+    channel = channel_to(lab)
+    with pytest.raises(MissingTable):
+        await channel.open(Told())
+    named = channel_to(lab, Tables(session=Mapped("sess")))
+    with pytest.raises(FeedNotSetUp):
+        await named.open(Told())

@@ -445,6 +445,24 @@ async def test_a_deleted_file_answers_no_more(path: Path, opened: Opener) -> Non
     assert await store.read_session(SessionToken("later")) is not None
 
 
+async def test_a_file_whose_log_was_removed_is_opened_anew(path: Path, opened: Opener) -> None:
+    """As by somebody who puts a backup in place and removes what lay beside the old file."""
+    sign_in(path)
+    fresh = path.with_suffix(".new")
+    sign_in(fresh, token="later")
+    with closing(sqlite3.connect(path)) as app:
+        app.execute("pragma journal_mode = wal")
+        app.execute("update session set ipAddress = 'x'")
+        app.commit()
+        store = opened()
+        assert await store.read_session(TOKEN) is not None
+        path.write_bytes(fresh.read_bytes())
+        for suffix in ("-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink()
+        assert await store.read_session(TOKEN) is None
+        assert await store.read_session(SessionToken("later")) is not None
+
+
 async def test_readers_of_a_replaced_file_finish_in_peace(path: Path, opened: Opener) -> None:
     """None of them fails, whichever file answers it, and no connection is left behind (a warning is an error)."""
     sign_in(path)

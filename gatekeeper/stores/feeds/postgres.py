@@ -26,7 +26,7 @@ from contextlib import asynccontextmanager
 from secrets import token_hex
 
 from gatekeeper.config.server_url import ServerUrl
-from gatekeeper.core.errors import StoreUnavailable
+from gatekeeper.core.errors import MissingTable, StoreUnavailable
 from gatekeeper.stores.feeds.feed import Changes, FeedNotSetUp
 from gatekeeper.stores.feeds.postgres_connection import PostgresConnection
 from gatekeeper.stores.feeds.postgres_setup import CHANNEL, triggers
@@ -72,6 +72,9 @@ when one was changed, a partition came or went, or a table was rewritten, as TRU
 """
 
 
+_HAS_NO_TABLE = "select pg_catalog.to_regclass('session') is null"
+
+
 class PostgresChannel:
     """A Channel.  `timeout_s` is how long opening it, or a turn, may take in all."""
 
@@ -82,6 +85,7 @@ class PostgresChannel:
         self.label = url.label
         self._url = url
         self._timeout_s = timeout_s
+        self._is_usual = tables.session.name == "session"
         wanted = triggers(tables)
         self._wanted = (
             [trigger.table for trigger in wanted],
@@ -132,6 +136,8 @@ class PostgresChannel:
 
     async def _check(self, connection: PostgresConnection) -> None:
         listens, missing, seen = await connection.row(_CHECK, *self._wanted, CHANNEL)
+        if missing and self._is_usual and (await connection.row(_HAS_NO_TABLE))[0]:
+            raise MissingTable(f"{self.label}: no table 'session' (setting store.tables.session)")
         if missing:
             names = ", ".join(missing)
             raise FeedNotSetUp(

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from gatekeeper.config.server_url import ServerUrl
-from gatekeeper.core.errors import GatekeeperError
+from gatekeeper.core.errors import GatekeeperError, MissingTable
 from gatekeeper.stores.feeds.postgres_connection import PostgresConnection, PostgresError
 from gatekeeper.stores.tables import Mapped, Tables
 
@@ -30,6 +30,8 @@ LOCK_S = 5
 
 LOCK_KEY = 0x6761_7465_6B65_6570
 """The advisory lock that keeps two from setting up at once."""
+
+UNDEFINED_TABLE = "42P01"
 
 _ADVICE = {
     "42501": ": it takes a role that owns the tables and may create functions in the schema of the session table",
@@ -124,7 +126,7 @@ def statements(tables: Tables, *, undo: bool) -> list[str]:
 async def apply(url: ServerUrl, statements: Sequence[str]) -> None:
     """Execute them in one transaction, while nobody else does.
 
-    Raises GatekeeperError, which names the privilege that is missing; nothing has changed then.
+    Raises GatekeeperError, which names the privilege that is missing, and MissingTable; nothing has changed then.
     """
     connection = await PostgresConnection.open(url, CONNECT_S)
     try:
@@ -134,6 +136,8 @@ async def apply(url: ServerUrl, statements: Sequence[str]) -> None:
             await connection.execute(statement)
         await connection.execute("COMMIT")
     except PostgresError as exc:
+        if exc.state == UNDEFINED_TABLE and '"session"' in str(exc):
+            raise MissingTable(f"{url.label}: no table 'session' (setting store.tables.session)") from exc
         raise GatekeeperError(f"{exc}{_ADVICE.get(exc.state, '')}") from exc
     finally:
         await connection.close()

@@ -81,7 +81,7 @@ class Watch:
     def begin(self) -> None:
         """Take what is there now for known."""
         if self._connection is None:
-            self._file = SqliteFile(self._path).state()
+            self._file = SqliteFile(self._path).identity()
             self._connection = self._connect()
         with self._transaction():
             self._version, self._schema = self._number("data_version"), self._number("schema_version")
@@ -152,7 +152,7 @@ class Watch:
             raise self._unavailable(str(exc)) from exc
 
     def _look_at_files(self) -> None:
-        if SqliteFile(self._path).state() != self._file:
+        if SqliteFile(self._path).identity() != self._file:
             raise self._unavailable("the file was replaced")
         beside = self._files_beside()
         if any(beside.get(suffix) != inode for suffix, inode in self._beside.items()):
