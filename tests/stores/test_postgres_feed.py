@@ -546,14 +546,20 @@ async def test_setting_up_where_nobody_answers(lab: PostgresLab) -> None:
 async def test_setting_up_where_somebody_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gatekeeper.stores.feeds.postgres_setup.CONNECT_S", 0.05)
 
+    ended = asyncio.Event()
+
     async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
         writer.close()
+        await writer.wait_closed()
+        ended.set()
 
     server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
     url = parse_server_url(f"postgresql://gate:x@127.0.0.1:{server.sockets[0].getsockname()[1]}/auth?sslmode=disable")
     with pytest.raises(GatekeeperError, match=r"/auth: no answer within 0\.05 s"):
         await apply(url, statements(BETTER_AUTH, undo=False))
+    async with asyncio.timeout(30):
+        await ended.wait()
     server.close()
     await server.wait_closed()
 
@@ -712,6 +718,7 @@ class Between:
         self._port = port
         self._forgets = forgets
         self._tasks: list[asyncio.Task[None]] = []
+        self._writers: list[asyncio.StreamWriter] = []
         self.silent = self.deaf = False
         self.forgotten = 0
 
@@ -725,10 +732,14 @@ class Between:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for writer in self._writers:
+            writer.close()
+        await asyncio.gather(*(writer.wait_closed() for writer in self._writers), return_exceptions=True)
         await self._server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, to_there = await asyncio.open_connection("127.0.0.1", self._port)
+        self._writers += [writer, to_there]
         state = {"rests": False}
         for passing in (self._ask(reader, to_there, state), self._answer(there, writer, state)):
             self._tasks.append(asyncio.ensure_future(passing))
