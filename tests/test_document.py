@@ -20,15 +20,16 @@ from gatekeeper.core.model import Access, Route, Target
 from gatekeeper.core.routing import match_route
 from gatekeeper.core.session_data import SessionDataCookie, decode
 from gatekeeper.core.urls import parse_target
-from tests.better_auth_db import iso, session_id
+from tests.better_auth_db import execute, iso, session_id
 from tests.real.conftest import HAS_NODE, run_node
 from tests.server.conftest import TOKEN, USER_ID, database, now_ms, upstream
 from tests.server.gates import COOKIE, cookie_value, running_gate
+from tests.server.test_session_data_decides import Fed, fed
 from tests.server.upstreams import RecordingUpstream
 from tests.server.wire import ask, mirrored
 from tests.test_cli import FINE
 
-__all__ = ["database", "upstream"]  # fixtures
+__all__ = ["database", "fed", "upstream"]  # fixtures
 
 SIGNED_IN = f"Cookie: {COOKIE}={cookie_value(TOKEN)}"
 PAGE = "Accept: text/html"
@@ -48,6 +49,45 @@ def test_line_3_the_cookie_that_caches_the_session_is_read(strategy: str) -> Non
     assert isinstance(found, SessionDataCookie)
     assert found.record.session.token == expected["session"]["token"]
     assert found.record.user.email == expected["user"]["email"]
+
+
+async def test_line_3_with_it_requests_read_no_database(fed: Fed) -> None:
+    """Where a feed tells of revocations: else it would keep a revoked session alive, as it does without a gate."""
+    before = fed.reads
+    for _ in range(3):
+        assert (await ask(fed.gate.port, "GET", "/dashboard", fed.cookies(TOKEN))).status == 200
+    assert fed.reads == before
+
+
+async def test_line_4_a_session_lives_two_days_and_is_extended_daily_while_it_is_used(
+    database: Path, upstream: RecordingUpstream
+) -> None:
+    """Companion mode, by `extend: gate`; what else is to be said of it is in `tests/server/test_extension.py`."""
+    hour_ms, day_ms = 3_600_000, 86_400_000
+    settings = "session: {expires_in: 2d, update_age: 1d, extend: gate}\n"
+    for age_ms, is_extended in ((day_ms - hour_ms, False), (day_ms + hour_ms, True)):
+        began = now_ms()
+        execute(database, "update session set expiresAt = ?", (iso(began + 2 * day_ms - age_ms),))
+        async with running_gate(upstream.url, database, settings) as gate:
+            answers = [await ask(gate.port, "GET", "/dashboard", SIGNED_IN) for _ in range(20)]
+        lines = [line for answer in answers for line in answer.values("set-cookie") if line.startswith(COOKIE)]
+        assert [answer.status for answer in answers] == [200] * 20
+        assert bool(lines) is is_extended
+        assert all("Max-Age=172800" in line for line in lines)
+        with closing(sqlite3.connect(database)) as connection:
+            (expires,) = connection.execute("select expiresAt from session where token = ?", (TOKEN,)).fetchone()
+        assert (expires >= iso(began + 2 * day_ms)) is is_extended
+
+
+async def test_line_5_after_five_minutes_the_next_request_reads_the_database_once(fed: Fed) -> None:
+    """The app behind then sets a new cookie, as its get-session does for any request without a current one."""
+    fed.lease.begin(fed.gate.gate.clock() - 3_600_000)
+    for age_ms, reads in ((299_000, 0), (300_000, 1)):
+        fed.sessions.all_changed()
+        before = fed.reads
+        for _ in range(3):
+            assert (await ask(fed.gate.port, "GET", "/dashboard", fed.cookies(TOKEN, age_ms=age_ms))).status == 200
+        assert fed.reads - before == reads
 
 
 async def test_line_6_reading_the_session_gives_session_and_user_or_none(
