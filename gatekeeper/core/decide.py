@@ -21,6 +21,7 @@ import msgspec
 from gatekeeper.core.loop import read_redirects
 from gatekeeper.core.model import (
     ANONYMOUS,
+    NO_CONDITION,
     UNKNOWN,
     Access,
     Allow,
@@ -31,7 +32,6 @@ from gatekeeper.core.model import (
     Identity,
     Reason,
     RequestFacts,
-    Require,
     Route,
     SessionRecord,
     SignIn,
@@ -78,10 +78,7 @@ def needs_session(route: Route) -> bool:
     """Whether the decision on this route looks at the session itself, not only at the cookie's presence."""
     if route.access is Access.PUBLIC:
         return route.identity == "optional"
-    return route.access is not Access.PRESENCE or route.require != _NO_CONDITION
-
-
-_NO_CONDITION = Require()
+    return route.access is not Access.PRESENCE or route.require != NO_CONDITION
 
 
 def decide(

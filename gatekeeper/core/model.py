@@ -153,6 +153,8 @@ class Require(msgspec.Struct, frozen=True):
     organizations: tuple[frozenset[str], ...] = ()
 
 
+NO_CONDITION = Require()
+
 Preflight = Literal["deny", "pass", "answer"]
 
 
@@ -166,7 +168,7 @@ class Rule(msgspec.Struct, frozen=True):
     pattern: str
     access: Access
     identity: Literal["none", "optional"] = "none"
-    require: Require = Require()
+    require: Require = NO_CONDITION
     methods: frozenset[str] | None = None
     preflight: Preflight = "deny"
     encoded_slash: Literal["reject", "pass"] = "reject"

@@ -16,13 +16,13 @@ from gatekeeper.core.credentials import presented_token
 from gatekeeper.core.decide import decide, needs_session
 from gatekeeper.core.errors import StoreError, StoreLimited
 from gatekeeper.core.model import (
+    NO_CONDITION,
     Access,
     Allow,
     Decision,
     Deny,
     Reason,
     RequestFacts,
-    Require,
     Route,
     SessionRecord,
     SessionToken,
@@ -250,7 +250,7 @@ class Gate:
 
 def _may_claim(route: Route) -> bool:
     """Whether a session_data cookie may decide here: not where a rule asks for more than a live session."""
-    return route.access in (Access.SESSION, Access.PUBLIC) and route.require == Require()
+    return route.access in (Access.SESSION, Access.PUBLIC) and route.require == NO_CONDITION
 
 
 def token_of(runtime: Runtime, facts: RequestFacts) -> VerifiedToken | Reason:

@@ -18,12 +18,14 @@ from gatekeeper.core.forwarding import forwarding_lines
 from gatekeeper.core.headers import ClientHead, upstream_head
 from gatekeeper.core.identity import identity_lines
 from gatekeeper.core.model import (
+    NO_CONDITION,
     Access,
     Allow,
     Deny,
     Identity,
     Reason,
     RequestFacts,
+    Require,
     Route,
     SessionRecord,
     SessionToken,
@@ -45,6 +47,7 @@ class Outbound(msgspec.Struct, frozen=True):
     None for no handshake.  `protected`, `varies` and `vary` say what the response's caching must respect (see
     `core.response_headers.client_head`).  `set_cookies` are Set-Cookie values that the gate adds to the response, which
     no cache may then keep.  `on_answer` is called when the response begins, before the client gets any of it.
+    `require` is what must go on to hold of the user of a stream.
     """
 
     pool: UpstreamPool
@@ -58,6 +61,7 @@ class Outbound(msgspec.Struct, frozen=True):
     set_cookies: tuple[bytes, ...] = ()
     vary: bytes = b"Cookie"
     on_answer: Callable[[], None] | None = None
+    require: Require = NO_CONDITION
 
     def head(self, request_id: str) -> bytes:
         return b"%b%b%b" % (self.before_id, request_id.encode(), self.after_id)
@@ -111,6 +115,7 @@ def _outbound(runtime: Runtime, parsed: Parsed, identity: Identity, route: Route
         _set_cookies(snapshot, facts, resigned) if resigned else (),
         b"Cookie, Authorization" if snapshot.bearer else b"Cookie",
         _forgetting(runtime, facts) if is_account_call(facts, snapshot) else None,
+        route.require,
     )
 
 

@@ -266,7 +266,7 @@ class Proxy:
             if feeder is not None:
                 await _give_up(feeder)
         if relay.status == 101:
-            await self._tunnel(request, exchanged, connection, relay.early)
+            await self._tunnel(request, exchanged, connection, outbound, relay.early)
             return False
         if not whole:
             self.break_off(request, exchanged, relay)
@@ -301,12 +301,17 @@ class Proxy:
             logger.warning("request %s broke off: %s", exchanged.request_id, relay.broken)
 
     async def _tunnel(
-        self, request: ClientRequest, exchanged: Exchanged, connection: UpstreamConnection, early: bytes
+        self,
+        request: ClientRequest,
+        exchanged: Exchanged,
+        connection: UpstreamConnection,
+        outbound: Outbound,
+        early: bytes,
     ) -> None:
         """Pass bytes both ways until both sides have ended, or the session has."""
         tunnel = Tunnel(request.client, connection, connection.pool.loop)
         connection.become_tunnel(tunnel)
-        self.streams.add(tunnel, exchanged.record)
+        self.streams.add(tunnel, exchanged.record, outbound.require)
         try:
             tunnel.open()
             if early:

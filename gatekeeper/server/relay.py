@@ -91,7 +91,7 @@ class Relay(ABC):
         self._pending.append(self._begin(head))
         if self.is_stream:
             self.upstream.becomes_stream()
-            self.streams.add(self, self.record)
+            self.streams.add(self, self.record, self.outbound.require)
 
     def on_body(self, data: bytes) -> None:
         if self.status == 101:

@@ -12,8 +12,11 @@ from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from gatekeeper.core.errors import StoreError
-from gatekeeper.core.model import Reason, SessionRecord, SessionToken
+from gatekeeper.core.model import NO_CONDITION, Reason, Require, SessionRecord, SessionToken
+from gatekeeper.core.policy import unmet_condition
 from gatekeeper.stores.feeds.feed import digest_of
 
 logger = logging.getLogger("gatekeeper")
@@ -43,6 +46,7 @@ class Streams:
         self._on_cut = on_cut
         self._anonymous: set[Stream] = set()
         self._records: dict[Stream, SessionRecord] = {}
+        self._requires: dict[Stream, Require] = {}
         self._of_token: dict[str, set[Stream]] = {}
         self._tokens: dict[bytes, SessionToken] = {}
         self._tokens_of_user: dict[bytes, set[SessionToken]] = {}
@@ -67,20 +71,26 @@ class Streams:
         return list(self._tokens_of_user.get(digest, ()))
 
     def renew(self, record: SessionRecord) -> None:
-        """This is what is known now of a session that goes on.  One that has become another user's does not."""
+        """This is what is known now of a session that goes on.
+
+        One that has become another user's does not, nor does a stream whose rule the user does not meet any more.
+        Memberships are not looked at: they are not read again here.
+        """
         token = record.session.token
         for stream in tuple(self._of_token.get(token, ())):
-            if self._records[stream].user.id != record.user.id:
-                self.cut_session(token)
-                return
-            self._records[stream] = record
+            require = replace(self._requires[stream], organizations=())
+            if self._records[stream].user.id != record.user.id or unmet_condition(require, record.user) is not None:
+                self._cut(stream)
+            else:
+                self._records[stream] = record
 
-    def add(self, stream: Stream, record: SessionRecord | None) -> None:
-        """A stream has begun, under this session or under none."""
+    def add(self, stream: Stream, record: SessionRecord | None, require: Require = NO_CONDITION) -> None:
+        """A stream has begun, under this session or under none; `require` must go on to hold of its user."""
         if record is None:
             self._anonymous.add(stream)
             return
         self._records[stream] = record
+        self._requires[stream] = require
         token = SessionToken(record.session.token)
         if token not in self._of_token:
             self._of_token[token] = set()
@@ -93,6 +103,7 @@ class Streams:
         """A stream has ended by itself, or was never one."""
         self._anonymous.discard(stream)
         record = self._records.pop(stream, None)
+        self._requires.pop(stream, None)
         if record is not None:
             same = self._of_token[record.session.token]
             same.discard(stream)
@@ -102,9 +113,12 @@ class Streams:
     def cut_session(self, token: str) -> None:
         """This session has ended: end its streams."""
         for stream in tuple(self._of_token.get(token, ())):
-            self._on_cut(self._records[stream])
-            self.discard(stream)
-            stream.cut(Reason.SESSION_ENDED)
+            self._cut(stream)
+
+    def _cut(self, stream: Stream) -> None:
+        self._on_cut(self._records[stream])
+        self.discard(stream)
+        stream.cut(Reason.SESSION_ENDED)
 
     def cut_all(self) -> None:
         """The gate stops: end every stream."""

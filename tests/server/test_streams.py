@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 
 from gatekeeper.core.errors import StoreUnavailable
-from gatekeeper.core.model import Reason, SessionRecord, SessionToken
+from gatekeeper.core.model import Reason, Require, SessionRecord, SessionToken
 from gatekeeper.server.streams import Streams
 from gatekeeper.stores.feeds.feed import digest_of
 from tests.core.records import record
@@ -90,6 +90,18 @@ async def test_streams_are_found_by_what_feeds_call_their_session_and_user(held:
     streams.cut_session("b")
     assert (streams.tokens_of_session(digest("b")), streams.tokens_of_user(digest("ada"))) == ([], [])
     assert streams.tokens_of_user(digest("bob")) == ["c"]
+
+
+async def test_a_stream_ends_when_its_user_does_not_meet_its_rule_any_more(held: Held) -> None:
+    admins = Require(roles=(frozenset({"admin"}),), organizations=(frozenset({"acme"}),))
+    known = record({"token": "a"}, id="ada", role="admin", organizations=frozenset({"acme"}))
+    stream, other = FakeStream(), FakeStream()
+    held.streams.add(stream, known, admins)
+    held.streams.add(other, known)
+    held.streams.renew(record({"token": "a"}, id="ada", role="admin"))
+    assert (stream.cut_for, other.cut_for) == ([], []), "memberships are not read with several sessions"
+    held.streams.renew(record({"token": "a"}, id="ada", role="user"))
+    assert (stream.cut_for, other.cut_for) == ([Reason.SESSION_ENDED], [])
 
 
 async def test_a_session_that_has_become_another_users_takes_its_streams_along(held: Held) -> None:
