@@ -20,12 +20,12 @@ import signal
 import sys
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import uvloop
 from rig.app import running_app
 from rig.client import Answer, Client, Lost, Refused, ask_once, request
 from rig.gate import USER_ID, RunningGate, free_port, running_gate
+from rig.processes import clients_of, workers_of
 
 KEPT, SLOW, FRESH = 24, 4, 12
 PAUSE_S = 0.01
@@ -136,25 +136,6 @@ async def watch(admin: int, outcome: Outcome) -> None:
         outcome.counted.append(sum(float(value) for value in COUNTED.findall(text)))
         outcome.restarts = max(outcome.restarts, *(float(value) for value in RESTARTS.findall(text)))
         await asyncio.sleep(0.1)
-
-
-def workers_of(supervisor: int) -> dict[int, int]:
-    """The pids of the workers, by their numbers, as their command lines tell."""
-    children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
-    lines = ((int(pid), Path(f"/proc/{pid}/cmdline").read_bytes()) for pid in children)
-    return {int(line.rpartition(b"worker=")[2].rstrip(b"\0")): pid for pid, line in lines if b"worker=" in line}
-
-
-def clients_of(pid: int, port: int) -> set[int]:
-    """The clients' ports of the connections to `port` that this process has accepted."""
-    inodes: set[str] = set()
-    for entry in os.scandir(f"/proc/{pid}/fd"):
-        try:
-            inodes.add(os.readlink(entry.path).removeprefix("socket:[").removesuffix("]"))
-        except FileNotFoundError:
-            continue
-    rows = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
-    return {int(row[2][9:], 16) for row in rows if int(row[1][9:], 16) == port and row[9] in inodes}
 
 
 def kill_one(gate: RunningGate, outcome: Outcome, number: int) -> None:

@@ -32,13 +32,14 @@ NO_ADMIN = "admin: {listen: null}\n"
 
 @dataclass
 class RunningGate:
-    """A gate's port and process, its session's `Cookie` header field, its database file and its log file."""
+    """A gate's port and process, its session's `Cookie` header field, its database, log and configuration files."""
 
     port: int
     process: asyncio.subprocess.Process
     cookie: str
     database: Path
     log: Path
+    config: Path
 
     @property
     def pid(self) -> int:
@@ -66,7 +67,7 @@ async def running_gate(upstream: int, more: str = NO_ADMIN, store: str | None = 
         with log.open("wb") as output:
             command = [sys.executable, "-m", "gatekeeper", "run", "-c", str(config)]
             process = await asyncio.create_subprocess_exec(*command, stdout=output, stderr=output)
-        gate = RunningGate(port, process, cookie_of(TOKEN), database, log)
+        gate = RunningGate(port, process, cookie_of(TOKEN), database, log, config)
         try:
             await _until_open(gate)
             yield gate

@@ -1,6 +1,7 @@
 // The real better-auth with a small app beside it, for tests: node server.mjs '{"database": …, "secret": …}'
 // /api/auth/* is better-auth's own; every other path answers with the request's headers as JSON, and with how often
 // each of better-auth's paths was asked.
+// `database` is a SQLite file or a postgresql:// URL; with `redis`, a URL, sessions are in that Redis alone.
 import { createServer } from "node:http";
 import Database from "better-sqlite3";
 import { betterAuth } from "better-auth";
@@ -9,8 +10,22 @@ import { toNodeHandler } from "better-auth/node";
 import { admin, organization, twoFactor } from "better-auth/plugins";
 
 const given = JSON.parse(process.argv[2]);
+
+async function openDatabase(where) {
+  if (!where.startsWith("postgresql:")) return new Database(where);
+  const { default: pg } = await import("pg");
+  return new pg.Pool({ connectionString: where });
+}
+
+async function openRedis(url) {
+  const { Redis } = await import("ioredis");
+  const { redisStorage } = await import("@better-auth/redis-storage");
+  return redisStorage({ client: new Redis(url) });
+}
+
 const options = {
-  database: new Database(given.database),
+  database: await openDatabase(given.database),
+  ...(given.redis && { secondaryStorage: await openRedis(given.redis) }),
   secret: given.secret,
   emailAndPassword: { enabled: true },
   session: {

@@ -13,7 +13,7 @@ import pytest
 
 from gatekeeper.config.redis_url import parse_redis_url
 from gatekeeper.core.errors import StoreUnavailable
-from gatekeeper.stores.feeds.feed import FeedNotSetUp, digest_of
+from gatekeeper.stores.feeds.feed import Changes, FeedNotSetUp, digest_of
 from gatekeeper.stores.feeds.keyspace import NEEDED, missing_from, pattern_of
 from gatekeeper.stores.feeds.redis import RedisChannel
 from tests.better_auth_redis import CREATED_MS, Storage, session_fields, sign_in, stored, user_fields
@@ -21,6 +21,7 @@ from tests.servers.redis import RedisServer
 from tests.stores.conftest import OpenRedis
 from tests.stores.contract import OTHER, TOKEN, messages_of, user_of
 from tests.stores.fake_redis import always, fake_redis, read_command, text
+from tests.stores.told import Told, session
 
 USER = "user_1"
 SETTING = "notify-keyspace-events"
@@ -75,9 +76,11 @@ async def open_channel(redis: RedisServer, heard: Heard) -> AsyncIterator[OpenCh
     """Opens channels, and closes them after the test.  What the opening told is forgotten."""
     channels: list[RedisChannel] = []
 
-    async def open_one(url: str = redis.url, probe: Callable[[], str | None] = nothing, **more: Any) -> RedisChannel:
+    async def open_one(
+        url: str = redis.url, probe: Callable[[], str | None] = nothing, changes: Changes = heard, **more: Any
+    ) -> RedisChannel:
         channels.append(RedisChannel(parse_redis_url(url), probe, **more))
-        await channels[-1].open(heard)
+        await channels[-1].open(changes)
         heard.since()
         return channels[-1]
 
@@ -286,6 +289,18 @@ async def test_a_session_that_went_as_sessions_do_is_told_alone(
         await channel.turn()
         assert heard.since() == [OTHER]
         await channel.close()
+
+
+async def test_a_session_that_went_between_two_turns_is_told_alone(storage: Storage, open_channel: OpenChannel) -> None:
+    """Its removal was told before the turn that finds it missing began."""
+    told = Told()
+    sign_in(storage, TOKEN)
+    channel = await open_channel(probe=lambda: TOKEN, changes=told)
+    told.take()
+    storage.delete(TOKEN)
+    await told.something.wait()
+    await channel.turn()
+    assert told.take() == [session(TOKEN)]
 
 
 async def test_a_session_that_was_written_before_the_database_was_emptied(

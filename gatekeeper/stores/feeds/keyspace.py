@@ -70,9 +70,10 @@ class KeyspaceListener:
         return answers
 
     def watch(self, digest: bytes | None) -> None:
-        """From now on it is to be known whether this session was removed."""
-        self._watched = digest
-        self._removed = False
+        """From now on it is to be known whether this session was removed.  Of one that is watched already, it stays so."""
+        if digest != self._watched:
+            self._watched = digest
+            self._removed = False
 
     @property
     def was_removed(self) -> bool:
