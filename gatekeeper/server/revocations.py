@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from gatekeeper.core.model import SessionRecord, SessionToken
 from gatekeeper.server.gate import Runtime
 from gatekeeper.server.recheck import Recheck
 from gatekeeper.server.streams import Streams
@@ -23,6 +24,7 @@ class Revocations(Changes, Memory):
         self._recheck = recheck
         self._telemetry = telemetry
         self._clock = clock
+        streams.when_opened = self.stream_opened
 
     def session_changed(self, digest: bytes) -> None:
         self._sessions.session_changed(digest)
@@ -40,6 +42,11 @@ class Revocations(Changes, Memory):
         self._sessions.all_changed()
         self._claims.all_changed()
         self._recheck.look_soon(self._streams.tokens())
+
+    def stream_opened(self, record: SessionRecord) -> None:
+        """A change that was told before concerned no stream yet: look now, unless what was known is known still."""
+        if not self._sessions.knows(record):
+            self._recheck.look_soon([SessionToken(record.session.token)])
 
     def any_token(self) -> str | None:
         return self._sessions.any_token()

@@ -52,6 +52,8 @@ class Streams:
         self._tokens_of_user: dict[bytes, set[SessionToken]] = {}
         self._asking: dict[str, asyncio.Task[None]] = {}
         self.ticker: asyncio.TimerHandle | None = None
+        self.when_opened: Callable[[SessionRecord], None] | None = None
+        """Told of each stream's record: it was read when the request came, and an app may take long to answer."""
 
     @property
     def count(self) -> int:
@@ -98,6 +100,8 @@ class Streams:
             self._tokens_of_user.setdefault(digest_of(record.user.id), set()).add(token)
         self._of_token[token].add(stream)
         self._wake()
+        if self.when_opened is not None:
+            self.when_opened(record)
 
     def discard(self, stream: Stream) -> None:
         """A stream has ended by itself, or was never one."""

@@ -141,6 +141,11 @@ class SessionCache:
         """Whether it is in memory, believed or not."""
         return token in self._records
 
+    def knows(self, record: SessionRecord) -> bool:
+        """Whether this very record is in memory: nothing was told since it was read."""
+        entry = self._records.get(SessionToken(record.session.token))
+        return entry is not None and entry.record is record
+
     def peek(self, token: SessionToken) -> SessionRecord | Absent | None:
         """The record in memory, ABSENT for a token known to have none, or None: the store must be asked."""
         entry = self._records.get(token)

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gatekeeper.core.model import Reason, SessionToken
+from gatekeeper.core.model import Reason, SessionRecord, SessionToken
 from gatekeeper.server.gate import Runtime
 from gatekeeper.server.recheck import Recheck
 from gatekeeper.server.revocations import Revocations
@@ -46,6 +46,9 @@ class Setting:
     async def open(self, token: str) -> FakeStream:
         found = await self.cache.get(SessionToken(token))
         assert found is not None
+        return self.open_for(found)
+
+    def open_for(self, found: SessionRecord) -> FakeStream:
         stream = FakeStream()
         self.streams.add(stream, found)
         return stream
@@ -103,6 +106,40 @@ async def test_when_anything_may_have_changed_all_are_read_again(s: Setting, str
     assert s.remembered() == []
     await s.recheck.look(everything=False)
     assert cut(streams) == ["b"]
+
+
+@pytest.mark.parametrize("change", ["session", "user", "all", "reconciled"])
+async def test_a_stream_that_opens_after_its_session_was_revoked_is_cut(s: Setting, change: str) -> None:
+    """Its request was let through before; the app took its time to answer."""
+    found = await s.cache.get(SessionToken("a"))
+    assert found is not None
+    del s.store.records["a"]
+    match change:
+        case "session":
+            s.changes.session_changed(digest_of("a"))
+        case "user":
+            s.changes.user_changed(digest_of("ada"))
+        case "all":
+            s.changes.all_changed()
+        case _:
+            await s.changes.reconcile()
+    stream = s.open_for(found)
+    await s.recheck.look(everything=False)
+    assert stream.cut_for == [Reason.SESSION_ENDED]
+
+
+async def test_a_stream_under_a_session_that_was_never_read_is_looked_at(s: Setting) -> None:
+    """A session_data cookie spoke for it."""
+    stream, revoked = s.open_for(s.store.records["b"]), s.open_for(record({"token": "elsewhere"}))
+    await s.recheck.look(everything=False)
+    assert (stream.cut_for, revoked.cut_for) == ([], [Reason.SESSION_ENDED])
+
+
+async def test_a_stream_under_a_session_that_is_known_costs_no_read(s: Setting) -> None:
+    await s.open("a")
+    reads = s.cache.counters.reads
+    await s.recheck.look(everything=False)
+    assert s.cache.counters.reads == reads
 
 
 async def test_where_the_store_does_not_say_what_changed_all_are_compared(
