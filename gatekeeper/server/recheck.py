@@ -38,6 +38,7 @@ class Recheck:
         self._every_s = every_s
         self._is_fed = is_fed
         self._due: dict[SessionToken, None] = {}
+        self._being_read: dict[SessionToken, None] = {}
         self._is_due = asyncio.Event()
 
     def look_soon(self, tokens: Sequence[SessionToken]) -> None:
@@ -45,6 +46,11 @@ class Recheck:
         if tokens:
             self._due.update(dict.fromkeys(tokens))
             self._is_due.set()
+
+    @property
+    def doubted(self) -> frozenset[SessionToken]:
+        """Those that may have changed, until they were read."""
+        return frozenset((*self._due, *self._being_read))
 
     async def run(self) -> None:
         """Go on until cancelled."""
@@ -74,6 +80,7 @@ class Recheck:
         due, self._due = self._due, {}
         if not tokens:
             return
+        self._being_read = due
         try:
             found, unknown = await self._read_all(tokens), frozenset[SessionToken]()
         except StoreIncomplete as error:
@@ -82,6 +89,8 @@ class Recheck:
         except BaseException:
             self._due = due | self._due
             raise
+        finally:
+            self._being_read = {}
         self._due = {token: None for token in due if token in unknown} | self._due
         self.judge([token for token in tokens if token not in unknown], found)
 

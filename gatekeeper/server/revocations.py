@@ -49,7 +49,9 @@ class Revocations(Changes, Memory):
             self._recheck.look_soon([SessionToken(record.session.token)])
 
     def any_token(self) -> str | None:
-        return self._sessions.any_token()
+        """Of a session that is believed: a cookie, or an open stream, may be all there is of it here."""
+        found = self._sessions.any_token() or self._claims.any_token()
+        return found or self._streams.any_token(self._recheck.doubted)
 
     async def reconcile(self) -> None:
         """Something has changed, and the store does not say what: read all that is remembered, and see.

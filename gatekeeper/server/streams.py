@@ -7,7 +7,7 @@ say yes then counts as a no.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
 from contextlib import suppress
 from functools import partial
 from typing import Protocol
@@ -62,6 +62,10 @@ class Streams:
     def tokens(self) -> list[SessionToken]:
         """Of the sessions that have streams."""
         return [SessionToken(token) for token in self._of_token]
+
+    def any_token(self, but: Container[str]) -> SessionToken | None:
+        """Of a session that has streams and is none of these."""
+        return next((SessionToken(token) for token in self._of_token if token not in but), None)
 
     def tokens_of_session(self, digest: bytes) -> list[SessionToken]:
         """Of the session that feeds call so, if it has streams."""

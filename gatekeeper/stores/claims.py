@@ -75,6 +75,7 @@ class Claims:
         self._marks: OrderedDict[bytes, int] = OrderedDict()
         self._not_before_ms = 0
         self._known: OrderedDict[SessionToken, _Claim] = OrderedDict()
+        self._last: _Claim | None = None
         self.hits = 0
 
     def __repr__(self) -> str:
@@ -94,7 +95,12 @@ class Claims:
         if not 0 <= now_ms - written_ms < settings.max_age_ms or _has_ended(claim.cookie, now_ms):
             return None
         self.hits += 1
+        self._last = claim
         return claim.cookie.record
+
+    def any_token(self) -> SessionToken | None:
+        """That of the session whose cookie decided last, unless a change of it was told since."""
+        return None if self._last is None else SessionToken(self._last.cookie.record.session.token)
 
     def is_outdated(self, cookies: str | None, token: SessionToken, now_ms: int) -> bool:
         """Whether the app would believe this header's session_data cookie, although it was told since that its session
@@ -117,12 +123,15 @@ class Claims:
     def all_changed(self) -> None:
         self._marks.clear()
         self._known.clear()
+        self._last = None
         self._not_before_ms = self._wall_clock()
 
     def _mark(self, digest: bytes) -> None:
         settings = self._settings
         if settings is None:
             return
+        if self._last is not None and digest in (self._last.digest, self._last.user_digest):
+            self._last = None
         now_ms, marks = self._wall_clock(), self._marks
         marks.pop(digest, None)
         marks[digest] = now_ms

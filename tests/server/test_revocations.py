@@ -1,22 +1,36 @@
 """`server.revocations`: a change that a feed tells reaches memory, cookies and streams, and is timed."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
+from gatekeeper.core.cookies import Keys
+from gatekeeper.core.errors import StoreUnavailable
 from gatekeeper.core.model import Reason, SessionRecord, SessionToken
 from gatekeeper.server.gate import Runtime
 from gatekeeper.server.recheck import Recheck
 from gatekeeper.server.revocations import Revocations
 from gatekeeper.server.streams import Streams
 from gatekeeper.stores.cache import SessionCache
+from gatekeeper.stores.claims import Claims
 from gatekeeper.stores.feeds.feed import digest_of
 from gatekeeper.stores.lease import Lease
 from gatekeeper.telemetry.telemetry import Telemetry
 from tests.core.records import NOW_MS, record
 from tests.server.test_streams import FakeStream
-from tests.stores.claims import NO_CLAIMS
 from tests.stores.test_cache import FakeStore
+
+
+class SpokenClaims(Claims):
+    """Claims of which the last that counted is the test's choice."""
+
+    spoken: SessionToken | None = None
+
+    def __init__(self) -> None:
+        super().__init__(None, Keys(["a secret that signs nothing here"]), Lease(), lambda: 0.0, lambda: 0)
+
+    def any_token(self) -> SessionToken | None:
+        return self.spoken
 
 
 class Setting:
@@ -40,7 +54,8 @@ class Setting:
         self.streams = Streams(self.cache.get, lambda: NOW_MS, lambda record: None)
         self.recheck = Recheck(self.streams, self.cache.read_all, lambda: NOW_MS, 1.0)
         self.telemetry = Telemetry()
-        runtime = Runtime(None, self.cache, NO_CLAIMS, {})  # type: ignore[arg-type]  # no requests here
+        self.claims = SpokenClaims()
+        runtime = Runtime(None, self.cache, self.claims, {})  # type: ignore[arg-type]  # no requests here
         self.changes = Revocations(runtime, self.streams, self.recheck, self.telemetry, lambda: self.now)
 
     async def open(self, token: str) -> FakeStream:
@@ -159,6 +174,50 @@ async def test_sessions_that_have_only_streams_are_compared_too(s: Setting, stre
     del s.store.records["b"]
     await s.changes.reconcile()
     assert cut(streams) == ["b"]
+
+
+async def test_an_emptied_store_is_noticed_by_whatever_session_is_believed(
+    s: Setting, streams: dict[str, FakeStream]
+) -> None:
+    """In memory, else by a cookie, else by an open stream; none whose end was told and is looked into."""
+    assert s.changes.any_token() == "c"
+    s.cache.all_changed()
+    s.claims.spoken = SessionToken("by-a-cookie")
+    assert s.changes.any_token() == "by-a-cookie"
+    s.claims.spoken = None
+    assert s.changes.any_token() == "a"
+    del s.store.records["a"]
+    s.changes.session_changed(digest_of("a"))
+    assert s.changes.any_token() == "b"
+    s.store.error = StoreUnavailable("gone")
+    with pytest.raises(StoreUnavailable):
+        await s.recheck.look(everything=False)
+    assert s.changes.any_token() == "b"
+    s.store.error = None
+    await s.recheck.look(everything=False)
+    s.changes.user_changed(digest_of("ada"))
+    s.changes.user_changed(digest_of("bob"))
+    assert s.changes.any_token() is None
+    await s.recheck.look(everything=False)
+    assert s.changes.any_token() == "b"
+
+
+async def test_a_session_that_is_being_looked_into_is_not_chosen(
+    s: Setting, streams: dict[str, FakeStream], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s.cache.all_changed()
+    s.changes.user_changed(digest_of("ada"))
+    s.changes.session_changed(digest_of("c"))
+    seen: list[str | None] = []
+    read = s.store.read_sessions
+
+    async def reading(tokens: Sequence[SessionToken]) -> dict[SessionToken, SessionRecord]:
+        seen.append(s.changes.any_token())
+        return await read(tokens)
+
+    monkeypatch.setattr(s.store, "read_sessions", reading)
+    await s.recheck.look(everything=False)
+    assert (seen, s.changes.any_token()) == ([None], "a")
 
 
 async def test_a_change_is_timed_by_the_last_marker(s: Setting) -> None:

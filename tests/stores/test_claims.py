@@ -189,6 +189,28 @@ def test_when_everything_changed_nothing_that_was_written_before_decides(s: Sett
     assert s.read(s.cookie())
 
 
+@pytest.mark.parametrize("change", ["session", "user", "all"])
+def test_the_session_that_a_cookie_spoke_for_last_is_known_until_a_change_of_it_is_told(
+    s: Setting, change: str
+) -> None:
+    cookies = s.cookie()
+    assert s.claims.any_token() is None
+    assert s.read(cookies)
+    assert s.claims.any_token() == TOKEN
+    s.claims.session_changed(digest_of("another"))
+    assert s.claims.any_token() == TOKEN
+    match change:
+        case "session":
+            s.claims.session_changed(digest_of(TOKEN))
+        case "user":
+            s.claims.user_changed(digest_of(USER))
+        case _:
+            s.claims.all_changed()
+    assert s.claims.any_token() is None
+    assert not s.read(cookies)
+    assert s.claims.any_token() is None, "who was not believed proves nothing"
+
+
 # what the app should not see
 
 
