@@ -14,6 +14,7 @@ from gatekeeper.core.model import SessionRecord, SessionToken
 from gatekeeper.core.policy import fault_of
 from gatekeeper.server.streams import Streams
 from gatekeeper.stores.protocol import StoreIncomplete
+from gatekeeper.stores.tables import BATCH
 
 logger = logging.getLogger("gatekeeper")
 
@@ -74,25 +75,29 @@ class Recheck:
     async def look(self, *, everything: bool) -> None:
         """Cut the streams of every session that is not live any more: of all sessions, or of those that are due.
 
-        Raises StoreError; what could not be read stays due.
+        Some are read at a time, so that many of them take no longer than a store may.  Raises StoreError; what could
+        not be read stays due.
         """
-        tokens = self._streams.tokens() if everything else list(self._due)
-        due, self._due = self._due, {}
-        if not tokens:
-            return
-        self._being_read = due
+        wanted = list(dict.fromkeys((*self._streams.tokens(), *self._due)) if everything else self._due)
+        for start in range(0, len(wanted), BATCH):
+            await self._look_at(wanted[start : start + BATCH])
+
+    async def _look_at(self, tokens: Sequence[SessionToken]) -> None:
+        due = self._being_read = {token: None for token in tokens if token in self._due}
+        for token in due:
+            del self._due[token]
         try:
-            found, unknown = await self._read_all(tokens), frozenset[SessionToken]()
+            self.judge(tokens, await self._read_all(tokens))
         except StoreIncomplete as error:
             logger.debug("the sessions of some open streams could not be read: %s", error)
-            found, unknown = error.found, frozenset(error.unknown)
+            unknown = error.unknown
+            self._due = {token: None for token in due if token in unknown} | self._due
+            self.judge([token for token in tokens if token not in unknown], error.found)
         except BaseException:
             self._due = due | self._due
             raise
         finally:
             self._being_read = {}
-        self._due = {token: None for token in due if token in unknown} | self._due
-        self.judge([token for token in tokens if token not in unknown], found)
 
     def judge(self, tokens: Sequence[SessionToken], found: Mapping[SessionToken, SessionRecord]) -> None:
         """What the store has now of these sessions: cut or renew their streams, where they have any."""

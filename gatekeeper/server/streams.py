@@ -124,9 +124,10 @@ class Streams:
             self._cut(stream)
 
     def _cut(self, stream: Stream) -> None:
-        self._on_cut(self._records[stream])
+        record = self._records[stream]
         self.discard(stream)
         stream.cut(Reason.SESSION_ENDED)
+        self._on_cut(record)
 
     def cut_all(self) -> None:
         """The gate stops: end every stream."""

@@ -10,8 +10,14 @@ from gatekeeper.core.model import Reason, SessionRecord, SessionToken
 from gatekeeper.server.recheck import Recheck
 from gatekeeper.server.streams import Streams
 from gatekeeper.stores.protocol import StoreIncomplete
+from gatekeeper.stores.tables import BATCH
 from tests.core.records import NOW_MS, record
 from tests.server.test_streams import FakeStream
+
+
+class BrokenStream:
+    def cut(self, reason: Reason) -> None:
+        raise ValueError("a defect")
 
 
 class Looked:
@@ -20,6 +26,7 @@ class Looked:
         self.fault: Exception | None = None
         self.asked: list[list[str]] = []
         self.was_asked = asyncio.Event()
+        self.fails_from = 1_000
         self.streams = Streams(self.look_up, lambda: NOW_MS, lambda record: None)
         self.recheck = Recheck(self.streams, self.read_all, lambda: NOW_MS, 0.0)
 
@@ -29,6 +36,8 @@ class Looked:
     async def read_all(self, tokens: Sequence[SessionToken]) -> Mapping[SessionToken, SessionRecord]:
         self.asked.append(sorted(tokens))
         self.was_asked.set()
+        if len(self.asked) >= self.fails_from:
+            raise StoreUnavailable("gone")
         if self.fault is not None:
             raise self.fault
         return {token: self.stored[token] for token in tokens if token in self.stored}
@@ -122,3 +131,40 @@ async def test_a_store_that_cannot_answer_cuts_nothing_and_is_asked_again(looked
     assert stream.cut_for == [Reason.SESSION_ENDED]
     running.cancel()
     looked.streams.close()
+
+
+async def test_many_are_asked_about_some_at_a_time(looked: Looked) -> None:
+    """Asked about at once, they would take longer than a store may take, and none would ever be cut."""
+    streams = [looked.open(f"{number:03}") for number in range(2 * BATCH + 1)]
+    looked.stored.clear()
+    looked.recheck.look_soon([SessionToken("000"), SessionToken("closed")])
+    await looked.recheck.look(everything=True)
+    assert [len(tokens) for tokens in looked.asked] == [BATCH, BATCH, 2]
+    assert all(stream.cut_for for stream in streams)
+    assert not looked.recheck.doubted
+
+
+async def test_after_a_failure_the_rest_stays_due(looked: Looked) -> None:
+    streams = [looked.open(f"{number:03}") for number in range(2 * BATCH)]
+    looked.stored.clear()
+    looked.recheck.look_soon(looked.streams.tokens())
+    looked.fails_from = 2
+    with pytest.raises(StoreUnavailable):
+        await looked.recheck.look(everything=False)
+    assert [bool(stream.cut_for) for stream in streams] == [True] * BATCH + [False] * BATCH
+    looked.fails_from = 99
+    await looked.recheck.look(everything=False)
+    assert all(stream.cut_for for stream in streams)
+
+
+@pytest.mark.parametrize("everything", [False, True])
+async def test_a_stream_that_cannot_be_cut_keeps_no_other_one_open(looked: Looked, everything: bool) -> None:
+    first, broken, last = looked.open("a"), BrokenStream(), looked.open("c")
+    looked.streams.add(broken, record({"token": "b"}))
+    looked.streams.add(last, record({"token": "c"}))
+    looked.stored.clear()
+    looked.recheck.look_soon([SessionToken(token) for token in "abc"])
+    with pytest.raises(ValueError, match="a defect"):
+        await looked.recheck.look(everything=everything)
+    await looked.recheck.look(everything=False)
+    assert (first.cut_for, bool(last.cut_for), looked.streams.count) == ([Reason.SESSION_ENDED], True, 0)
