@@ -94,15 +94,19 @@ class Extender:
         if not self.concerns(record, cookie, now_ms):
             return None
         extension = self._extensions.get(record.session.token) or self._start(record.session, now_ms)
-        return Claim(self, extension, record, cookie)
+        return Claim(self, extension, record, cookie, now_ms)
 
-    def cookies_of(self, extension: _Extension, record: SessionRecord, cookie: str | None) -> list[bytes]:
-        """The values of Set-Cookie for an extension that was made; whoever asks sends them."""
+    def cookies_of(
+        self, extension: _Extension, record: SessionRecord, cookie: str | None, known_ms: int
+    ) -> list[bytes]:
+        """The values of Set-Cookie for an extension that was made; whoever asks sends them.
+
+        The record was known at `known_ms`.  It may have changed since, so session_data must not say a later time.
+        """
         self._extensions.pop(extension.session.token, None)
-        snapshot, at_ms = self._snapshot, extension.began_ms
-        if record.session.expires_at_ms == extension.session.expires_at_ms:  # read since then
-            at_ms = self._clock()
-        else:
+        snapshot, at_ms = self._snapshot, known_ms
+        if record.session.expires_at_ms != extension.session.expires_at_ms:  # not read since then
+            at_ms = extension.began_ms
             record = SessionRecord(extension.session, record.user)
         names, scope, form = snapshot.cookies, snapshot.cookie_scope, snapshot.data_format
         signed = sign_value(record.session.token, snapshot.keys)
@@ -157,13 +161,16 @@ class Extender:
 class Claim:
     """An answer's right to carry the cookies of its session's extension, once that is made."""
 
-    __slots__ = ("_cookie", "_extender", "_extension", "_record")
+    __slots__ = ("_cookie", "_extender", "_extension", "_known_ms", "_record")
 
-    def __init__(self, extender: Extender, extension: _Extension, record: SessionRecord, cookie: str | None) -> None:
+    def __init__(
+        self, extender: Extender, extension: _Extension, record: SessionRecord, cookie: str | None, known_ms: int
+    ) -> None:
         self._extender = extender
         self._extension = extension
         self._record = record
         self._cookie = cookie
+        self._known_ms = known_ms
 
     @property
     def is_settled(self) -> bool:
@@ -177,7 +184,7 @@ class Claim:
         """The values of Set-Cookie to send; none where the extension is not made, or not yet."""
         if not self._extension.is_made:
             return []
-        return self._extender.cookies_of(self._extension, self._record, self._cookie)
+        return self._extender.cookies_of(self._extension, self._record, self._cookie, self._known_ms)
 
 
 def _put(memory: dict[str, _ValueT], token: str, value: _ValueT) -> None:

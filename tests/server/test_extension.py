@@ -444,6 +444,30 @@ def test_slow_client_of_a_whole_answer_stops_nobody_elses(scene: Scene) -> None:
     assert slow.answer().body == b"a" * 2000
 
 
+async def test_a_late_answer_says_what_was_known_when_its_request_came() -> None:
+    """A session that was revoked while the app took its time has no cookie from after that."""
+
+    class Writer:
+        async def extend(self, session: Session, *, expires_at_ms: int, now_ms: int) -> bool:
+            return True
+
+    clock = Clock(NOW_MS)
+    extender = Extender(Writer(), snapshot_of(CONFIG), lambda token: None, clock)
+    first = extender.claim(record({"expires_at_ms": NOW_MS + HOUR_MS}), None)
+    assert first is not None
+    done = asyncio.Event()
+    first.when_settled(done.set)
+    await done.wait()
+    clock.at += 1_000
+    second = extender.claim(record({"expires_at_ms": NOW_MS + TWO_DAYS_MS}), None)
+    assert second is not None
+    clock.at += 60_000
+    data = second.cookies()[1].decode().removeprefix(f"{DATA}=").partition(";")[0]
+    found = decode(data, KEYS, strategy="compact", version="1", now_ms=NOW_MS + 61_000)
+    assert isinstance(found, SessionDataCookie)
+    assert found.updated_at_ms == NOW_MS + 1_000
+
+
 async def test_unforeseen_error_is_logged_and_disturbs_nobody(caplog: pytest.LogCaptureFixture) -> None:
     class Broken:
         async def extend(self, session: Session, *, expires_at_ms: int, now_ms: int) -> bool:
