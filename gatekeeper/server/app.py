@@ -152,7 +152,7 @@ async def _follow(gate: Gate, streams: Streams) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(recheck.run())
         if channel is not None:
-            group.create_task(Feed(channel, lease, time.monotonic, now_ms).run(changes))
+            group.create_task(Feed(channel, lease, time.monotonic).run(changes))
 
 
 async def _listen(settings: Settings, server: GateServer, share: Share | None) -> Listener:

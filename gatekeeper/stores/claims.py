@@ -9,10 +9,15 @@ while the feed's lease is held, and only if nothing can have happened since it w
 * it was made with the current secret, for the token that was verified.
 
 There is room for so many marks.  When they overflow, what was written before that moment counts no more.
+
+The wall clock says how old a cookie is now, and nothing else: it may have been wrong when the coverage began, or a
+change was told, and have been set since.  How long ago that was the monotonic clock says.
 """
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import NamedTuple
 
 import msgspec
 
@@ -38,6 +43,13 @@ class ClaimSettings(msgspec.Struct, frozen=True):
     max_age_ms: int
 
 
+class _Mark(NamedTuple):
+    """When a change was told: in monotonic seconds, and in milliseconds since the epoch by the clock of that time."""
+
+    at: float
+    at_ms: int
+
+
 class _Claim:
     """A cookie that was decoded, and what feeds call its session and user."""
 
@@ -51,7 +63,7 @@ class _Claim:
 
 
 class Claims:
-    """The cookies of one worker.  `clock` gives monotonic seconds, for the lease; `wall_clock` milliseconds.
+    """The cookies of one worker.  `clock` gives monotonic seconds, `wall_clock` milliseconds since the epoch.
 
     Without settings no cookie counts.
     """
@@ -72,8 +84,8 @@ class Claims:
         self._clock = clock
         self._wall_clock = wall_clock
         self._marks_limit = marks
-        self._marks: OrderedDict[bytes, int] = OrderedDict()
-        self._not_before_ms = 0
+        self._marks: OrderedDict[bytes, _Mark] = OrderedDict()
+        self._not_before = -math.inf
         self._known: OrderedDict[SessionToken, _Claim] = OrderedDict()
         self._last: _Claim | None = None
         self.hits = 0
@@ -83,16 +95,16 @@ class Claims:
 
     def read(self, cookies: str | None, token: SessionToken, now_ms: int) -> SessionRecord | None:
         """The session that the session_data cookie in this Cookie header speaks for, if that may decide."""
-        settings, since_ms = self._settings, self._lease.covered_since_ms
-        if settings is None or since_ms is None or not self._lease.is_held(self._clock()):
+        settings, since, now = self._settings, self._lease.covered_since, self._clock()
+        if settings is None or since is None or not self._lease.is_held(now):
             return None
         claim = self._claim_of(settings, cookies, token, now_ms)
         if claim is None or claim.digest in self._marks or claim.user_digest in self._marks:
             return None
-        written_ms = claim.cookie.updated_at_ms
-        if written_ms <= max(since_ms, self._not_before_ms) + SKEW_MS:
+        age_ms = now_ms - claim.cookie.updated_at_ms
+        if age_ms >= 1000 * (now - max(since, self._not_before)) - SKEW_MS:
             return None
-        if not 0 <= now_ms - written_ms < settings.max_age_ms or _has_ended(claim.cookie, now_ms):
+        if not 0 <= age_ms < settings.max_age_ms or _has_ended(claim.cookie, now_ms):
             return None
         self.hits += 1
         self._last = claim
@@ -111,8 +123,12 @@ class Claims:
         claim = self._claim_of(settings, cookies, token, now_ms) if settings is not None and marks else None
         if claim is None:
             return False
-        changed_ms = max(marks.get(claim.digest, -SKEW_MS), marks.get(claim.user_digest, -SKEW_MS))
-        return claim.cookie.updated_at_ms <= changed_ms + SKEW_MS
+        written_ms, now = claim.cookie.updated_at_ms, self._clock()
+        told = [mark for mark in (marks.get(claim.digest), marks.get(claim.user_digest)) if mark is not None]
+        return any(
+            written_ms <= mark.at_ms + SKEW_MS or now_ms - written_ms >= 1000 * (now - mark.at) - SKEW_MS
+            for mark in told
+        )
 
     def session_changed(self, digest: bytes) -> None:
         self._mark(digest)
@@ -124,7 +140,7 @@ class Claims:
         self._marks.clear()
         self._known.clear()
         self._last = None
-        self._not_before_ms = self._wall_clock()
+        self._not_before = self._clock()
 
     def _mark(self, digest: bytes) -> None:
         settings = self._settings
@@ -132,11 +148,11 @@ class Claims:
             return
         if self._last is not None and digest in (self._last.digest, self._last.user_digest):
             self._last = None
-        now_ms, marks = self._wall_clock(), self._marks
+        now, marks = self._clock(), self._marks
         marks.pop(digest, None)
-        marks[digest] = now_ms
-        oldest_ms = now_ms - settings.max_age_ms - SKEW_MS
-        while marks and next(iter(marks.values())) < oldest_ms:
+        marks[digest] = _Mark(now, self._wall_clock())
+        kept_s = (settings.max_age_ms + SKEW_MS) / 1000
+        while marks and now - next(iter(marks.values())).at > kept_s:
             marks.popitem(last=False)
         if len(marks) > self._marks_limit:
             self.all_changed()

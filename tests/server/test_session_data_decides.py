@@ -33,7 +33,7 @@ class Fed:
         self.gate = gate
         runtime = gate.gate.runtime
         self.lease, self.claims, self.sessions = runtime.sessions.lease, runtime.claims, runtime.sessions
-        self.lease.begin(gate.gate.clock() - 60_000)
+        self.lease.begin(time.monotonic() - 60)
         self.renew()
 
     def renew(self) -> None:

@@ -23,8 +23,9 @@ class Setting:
 
     def __init__(self, strategy: Strategy = "compact", marks: int = 100, **changes: Any) -> None:
         self.now_ms = NOW_MS
+        self.set_ms = 0
         self.lease = Lease()
-        self.lease.begin(NOW_MS - 1_000 - SKEW_MS - 1)
+        self.lease.begin((NOW_MS - 1_000 - SKEW_MS - 1) / 1000)
         self.lease.renew(self.now)
         self.settings = ClaimSettings(NAME, strategy, "1", MAX_AGE_MS)
         keys = Keys([CURRENT, OLD])
@@ -35,7 +36,7 @@ class Setting:
 
     @property
     def now(self) -> float:
-        return self.now_ms / 1000
+        return (self.now_ms - self.set_ms) / 1000
 
     def cookie(self, *, age_ms: int = 1_000, secret: str = CURRENT, lasts_ms: int = 250_000, **session: Any) -> str:
         ends_ms = self.now_ms - age_ms + lasts_ms
@@ -50,6 +51,11 @@ class Setting:
         record = self.claims.read(cookies, SessionToken(token), self.now_ms)
         assert record is None or (record.session.token, record.user.id) == (token, USER)
         return record is not None
+
+    def sets_clock(self, ms: int) -> None:
+        """The wall clock is set forward by so much."""
+        self.now_ms += ms
+        self.set_ms += ms
 
     def passes(self, ms: int) -> None:
         """So long, markers come back."""
@@ -187,6 +193,46 @@ def test_when_everything_changed_nothing_that_was_written_before_decides(s: Sett
     assert not s.read(cookies)
     s.passes(SKEW_MS + 1_001)
     assert s.read(s.cookie())
+
+
+HOUR_MS = 3_600_000
+
+
+def test_a_clock_that_was_slow_when_the_coverage_began_covers_nothing_from_before(s: Setting) -> None:
+    """As on a machine that starts without a clock, and learns the time from the network."""
+    s.sets_clock(HOUR_MS)
+    assert s.read(s.cookie())
+    assert not s.read(s.cookie(age_ms=1_001)), "it was written before"
+
+
+def test_a_clock_that_was_slow_when_everything_changed_hides_nothing(s: Setting) -> None:
+    s.passes(100_000)
+    s.claims.all_changed()
+    s.sets_clock(HOUR_MS)
+    s.passes(10_000)
+    assert not s.read(s.cookie(age_ms=6_000))
+    assert s.read(s.cookie(age_ms=4_000))
+
+
+def test_a_clock_that_was_fast_for_a_while_takes_no_mark_away(s: Setting) -> None:
+    cookies = s.cookie()
+    s.claims.session_changed(digest_of(TOKEN))
+    s.sets_clock(HOUR_MS)
+    s.claims.session_changed(digest_of("another"))
+    s.sets_clock(-HOUR_MS)
+    s.passes(1_000)
+    assert not s.read(cookies)
+    assert s.claims.is_outdated(cookies, TOKEN, s.now_ms)
+
+
+@pytest.mark.parametrize("set_ms", [HOUR_MS, -HOUR_MS])
+def test_a_cookie_from_before_a_change_is_outdated_wherever_the_clock_is_set(s: Setting, set_ms: int) -> None:
+    right_ms = max(set_ms, 0)  # the cookie is dated by a clock that was right all the time
+    before = s.cookie(age_ms=1_000 - right_ms)
+    s.claims.session_changed(digest_of(TOKEN))
+    s.sets_clock(set_ms)
+    s.passes(10_000)
+    assert s.claims.is_outdated(before, TOKEN, s.now_ms)
 
 
 @pytest.mark.parametrize("change", ["session", "user", "all"])

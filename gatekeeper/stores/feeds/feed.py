@@ -98,23 +98,18 @@ class Channel(Protocol):
 
 
 class Feed:
-    """Keeps a channel open.  `clock` gives monotonic seconds, `wall_clock` milliseconds since the epoch.
-
-    `sleep` is asyncio's, or a test's.
-    """
+    """Keeps a channel open.  `clock` gives monotonic seconds; `sleep` is asyncio's, or a test's."""
 
     def __init__(
         self,
         channel: Channel,
         lease: Lease,
         clock: Callable[[], float],
-        wall_clock: Callable[[], int],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._channel = channel
         self._lease = lease
         self._clock = clock
-        self._wall_clock = wall_clock
         self._sleep = sleep
         self._trouble: str | None = None
 
@@ -147,7 +142,7 @@ class Feed:
             async with asyncio.timeout(TURN_LIMIT_S):
                 await self._channel.open(changes)
             changes.all_changed()
-            self._lease.begin(self._wall_clock() if self._channel.names_all else None)
+            self._lease.begin(self._clock() if self._channel.names_all else None)
             while True:
                 sent_at = self._clock()
                 async with asyncio.timeout(TURN_LIMIT_S):

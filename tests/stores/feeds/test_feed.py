@@ -66,7 +66,7 @@ class Setting:
         self.lease = Lease()
         self.told = Told()
         self.channel = FakeChannel(self)
-        self.feed = Feed(self.channel, self.lease, lambda: self.now, lambda: int(self.now * 1000), self.sleep)
+        self.feed = Feed(self.channel, self.lease, lambda: self.now, self.sleep)
         self.running: asyncio.Task[None] | None = None
 
     async def sleep(self, seconds: float) -> None:
@@ -99,7 +99,7 @@ async def test_what_was_remembered_before_is_forgotten_and_then_the_lease_is_ren
     await s.run(None, None, None)
     assert s.channel.log == ["open", "turn", "turn", "turn"]
     assert s.told.what == ["all"]
-    assert s.lease.covered_since_ms == 1_000_010
+    assert s.lease.covered_since == 1_000.01
     assert s.lease.proven_at == pytest.approx(1_000.01 + MARKER_S)  # when the second marker was sent
     assert s.lease.held_until == pytest.approx(s.lease.proven_at + LOST_S)
     assert s.slept == [pytest.approx(MARKER_S - 0.01)] * 2
@@ -120,7 +120,7 @@ async def test_until_a_marker_came_back_the_lease_is_not_held(s: Setting) -> Non
 async def test_a_feed_that_does_not_name_all_covers_nothing_that_is_not_in_memory(s: Setting) -> None:
     s.channel.names_all = False
     await s.run(None, None)
-    assert s.lease.covered_since_ms is None
+    assert s.lease.covered_since is None
     assert s.lease.is_held(s.now)
 
 
@@ -138,7 +138,7 @@ async def test_a_channel_that_failed_is_opened_anew(s: Setting, caplog: pytest.L
 async def test_while_a_channel_is_gone_the_lease_is_not_held(s: Setting) -> None:
     await s.run(None, None, StoreUnavailable("gone"))
     assert s.channel.log[-1] == "open"
-    assert (s.lease.is_held(s.now - RETRY_S), s.lease.covered_since_ms) == (False, None)
+    assert (s.lease.is_held(s.now - RETRY_S), s.lease.covered_since) == (False, None)
 
 
 async def test_one_that_is_not_set_up_is_said_once(s: Setting, caplog: pytest.LogCaptureFixture) -> None:

@@ -501,11 +501,11 @@ async def test_a_feed_runs_on_it(path: Path) -> None:
         await go_on.get()
 
     watching = Watching(path)
-    feed = Feed(watching.channel, lease, lambda: now[0], lambda: 5_000, sleep)
+    feed = Feed(watching.channel, lease, lambda: now[0], sleep)
     running = asyncio.ensure_future(feed.run(watching.listener))
     try:
         assert await asked.get() == pytest.approx(0.2)
-        assert (lease.is_held(100.5), lease.covered_since_ms, watching.listener.took()) == (True, 5_000, ["all"])
+        assert (lease.is_held(100.5), lease.covered_since, watching.listener.took()) == (True, 100.0, ["all"])
         revoke(path)
         go_on.put_nowait(None)
         await asked.get()
@@ -513,7 +513,7 @@ async def test_a_feed_runs_on_it(path: Path) -> None:
         path.unlink()
         go_on.put_nowait(None)
         await asked.get()
-        assert (lease.is_held(100.0), lease.covered_since_ms) == (False, None)
+        assert (lease.is_held(100.0), lease.covered_since) == (False, None)
     finally:
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
