@@ -118,7 +118,7 @@ class SessionCache:
         self._absent: OrderedDict[SessionToken, float] = OrderedDict()
         self._tokens: dict[bytes, SessionToken] = {}
         self._tokens_of: dict[bytes, set[SessionToken]] = {}
-        self._flights: dict[SessionToken, _Flight] = {}
+        self._flights: dict[bytes, _Flight] = {}  # by digest: feeds tell of thousands while as many reads wait
         self._closed = False
 
     def __repr__(self) -> str:
@@ -142,9 +142,9 @@ class SessionCache:
         return token in self._records
 
     def knows(self, record: SessionRecord) -> bool:
-        """Whether this very record is in memory: nothing was told since it was read."""
+        """Whether this is what is in memory: nothing was told since it was read."""
         entry = self._records.get(SessionToken(record.session.token))
-        return entry is not None and entry.record is record
+        return entry is not None and entry.record == record
 
     def peek(self, token: SessionToken) -> SessionRecord | Absent | None:
         """The record in memory, ABSENT for a token known to have none, or None: the store must be asked."""
@@ -177,8 +177,9 @@ class SessionCache:
             return None if known is ABSENT else known
         self.counters.misses += 1
         oldest = self._clock() - self._unfed_age_s
+        digest = digest_of(token)
         while True:
-            flight = self._flights.get(token) or self._start(token, client_address)
+            flight = self._flights.get(digest) or self._start(token, digest, client_address)
             try:
                 record = await _landing(flight)
             except StoreUnavailable:
@@ -246,9 +247,9 @@ class SessionCache:
         token = self._tokens.get(digest)
         if token is not None:
             self._drop(token)
-        for flight in self._flights.values():
-            if flight.digest == digest:
-                flight.changed = True
+        flight = self._flights.get(digest)
+        if flight is not None:
+            flight.changed = True
 
     def user_changed(self, digest: bytes) -> None:
         """Believe nothing about this user's sessions that was read before now."""
@@ -275,10 +276,10 @@ class SessionCache:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._store.close()
 
-    def _start(self, token: SessionToken, client_address: str | None) -> _Flight:
+    def _start(self, token: SessionToken, digest: bytes, client_address: str | None) -> _Flight:
         if self._closed:
             raise StoreUnavailable("the session store was closed")
-        flight = self._flights[token] = _Flight(self._clock(), digest_of(token))
+        flight = self._flights[digest] = _Flight(self._clock(), digest)
         flight.task = asyncio.get_running_loop().create_task(self._fly(token, client_address, flight))
         flight.task.add_done_callback(_note_outcome)
         return flight
@@ -294,8 +295,8 @@ class SessionCache:
                     break
         finally:
             # Here, not in a callback: who comes between the end of this task and a callback must not join it.
-            if self._flights.get(token) is flight:
-                del self._flights[token]
+            if self._flights.get(flight.digest) is flight:
+                del self._flights[flight.digest]
         if record is not None:
             self._remember(token, _Entry(record, flight.began, flight.digest))
         elif not flight.changed_users:  # whose session it would have been is not known
