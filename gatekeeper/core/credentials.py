@@ -46,6 +46,16 @@ def presented_token(
     return verify_token(raw, keys) or Reason.BAD_SIGNATURE
 
 
+def presented_tokens(
+    cookie: str | None, authorization: str | None, name: str, keys: Keys, *, bearer: bool
+) -> list[VerifiedToken]:
+    """All tokens that a request carries, that which counts (`presented_token`) first; those of one session once."""
+    raw = find_cookie(cookie, name)
+    carried = bearer_token(authorization, keys) if bearer else None
+    found = {one.token: one for one in (carried, verify_token(raw, keys) if raw else None) if one is not None}
+    return list(found.values())
+
+
 def bearer_header(token: VerifiedToken, keys: Keys) -> bytes:
     """The Authorization header's value for this token under the current secret."""
     return f"Bearer {sign_value(token.token, keys)}".encode("ascii")

@@ -1,13 +1,13 @@
 """Signing out: the session is ended where it is kept, forgotten here, and its cookies are cleared.
 
-Only ever the caller's own session.  As at Better Auth, who has none is signed out all the same, and a cookie that
-nobody signed is cleared, too: somebody asked for that.  A store that cannot end the session leaves everything as it is:
-who believes to be signed out must be.
+Only ever the caller's own session; where a header and a cookie carry two, both.  As at Better Auth, who has none is
+signed out all the same, and a cookie that nobody signed is cleared, too: somebody asked for that.  A store that cannot
+end the session leaves everything as it is: who believes to be signed out must be.
 """
 
 import logging
 
-from gatekeeper.core.cookies import find_cookie, verify_token
+from gatekeeper.core.credentials import presented_tokens
 from gatekeeper.core.decide import RETRY_AFTER_S, wants_page
 from gatekeeper.core.errors import StoreError
 from gatekeeper.core.model import Reason, RequestFacts, SessionRecord, SessionToken
@@ -38,16 +38,14 @@ class SignOut:
         A page navigation is led to `return_to`, as far as that is a path of the own origin; who is no page gets JSON.
         """
         runtime = self._gate.runtime
-        raw = find_cookie(facts.cookie, runtime.snapshot.cookies.session_token)
-        verified = verify_token(raw, runtime.snapshot.keys) if raw else None
-        if verified is not None:
-            try:
-                await self._end(runtime, verified.token, facts)
-            except StoreError as error:
-                logger.error("a session could not be signed out: %s", error)
-                reason = Reason.STORE_UNAVAILABLE
-                return error_answer(503, reason, facts, self._gate.pages, retry_after=RETRY_AFTER_S)
         snapshot = runtime.snapshot
+        name, keys = snapshot.cookies.session_token, snapshot.keys
+        try:
+            for carried in presented_tokens(facts.cookie, facts.authorization, name, keys, bearer=snapshot.bearer):
+                await self._end(runtime, carried.token, facts)
+        except StoreError as error:
+            logger.error("a session could not be signed out: %s", error)
+            return error_answer(503, Reason.STORE_UNAVAILABLE, facts, self._gate.pages, retry_after=RETRY_AFTER_S)
         lines = clearing_lines(snapshot.cookies, facts.cookie, snapshot.cookie_scope)
         cookies = tuple((b"Set-Cookie", to_ascii(line)) for line in lines)
         if not wants_page(facts):
@@ -56,7 +54,7 @@ class SignOut:
         return Answer(303, (*page_headers(), (b"Location", location.encode()), *cookies), _PAGE)
 
     async def _end(self, runtime: Runtime, token: SessionToken, facts: RequestFacts) -> None:
-        """End this session everywhere, if there is one.  Raises StoreError, and then nothing has changed here."""
+        """End this session everywhere, if there is one.  Raises StoreError, and then nothing of it has changed here."""
         record = await runtime.sessions.get(token, facts.client_address)
         if record is None:
             return

@@ -17,6 +17,7 @@ from gatekeeper.core.cookies import (
 from gatekeeper.core.credentials import (
     bearer_header,
     bearer_token,
+    presented_tokens,
     resigned_cookies,
     resigned_set_cookies,
 )
@@ -143,3 +144,22 @@ def test_whatever_was_signed_verifies_anew(value: str) -> None:
 )
 def test_replaced_cookies(header: str, replaced: str) -> None:
     assert replace_cookies(header, {"s": "X", "t": "Y"}) == replaced
+
+
+@pytest.mark.parametrize(
+    ("cookie", "authorization", "bearer", "expected"),
+    [
+        pytest.param(f"{TOKEN}={OURS}", None, True, ["ada"], id="cookie"),
+        pytest.param(f"{TOKEN}={OURS}", f"Bearer {sign_value('bob', KEYS)}", True, ["bob", "ada"], id="both"),
+        pytest.param(f"{TOKEN}={OURS}", f"Bearer {THEIRS}", True, ["ada"], id="one-session-twice"),
+        pytest.param(f"{TOKEN}={OURS}", f"Bearer {sign_value('bob', KEYS)}", False, ["ada"], id="header-not-asked-for"),
+        pytest.param(f"{TOKEN}=ada.x", "Bearer bob", True, [], id="unsigned"),
+        pytest.param(f"{TOKEN}=", None, True, [], id="empty"),
+        pytest.param(None, None, True, [], id="nothing"),
+    ],
+)
+def test_all_that_a_request_carries(
+    cookie: str | None, authorization: str | None, bearer: bool, expected: list[str]
+) -> None:
+    found = presented_tokens(cookie, authorization, TOKEN, KEYS, bearer=bearer)
+    assert [one.token for one in found] == expected

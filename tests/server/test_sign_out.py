@@ -168,6 +168,39 @@ async def test_gate_that_cannot_end_sessions_says_so(database: Path, upstream: R
     assert (response.status, response.values("set-cookie"), tokens(database)) == (503, [], {TOKEN})
 
 
+BEARER = "session: {bearer: signed}\n"
+
+
+@pytest.mark.parametrize("lines", [(), (f"Cookie: {COOKIE}={cookie_value('NoSessionHasThisTokenAtAll000001')}",)])
+async def test_session_of_a_bearer_header_ends_too(
+    database: Path, upstream: RecordingUpstream, lines: tuple[str, ...]
+) -> None:
+    bearer = f"Authorization: Bearer {cookie_value(TOKEN)}"
+    async with running_gate(upstream.url, database, BEARER) as gate:
+        assert (await ask(gate.port, "GET", "/dashboard", bearer, *lines)).status == 200
+        response = await sign_out(gate, bearer, *lines)
+        assert (await ask(gate.port, "GET", "/dashboard", bearer, *lines)).status == 401
+    assert (response.status, cleared(response), tokens(database)) == (200, NAMES, set())
+
+
+async def test_session_of_the_cookie_ends_although_a_header_carries_another(
+    database: Path, upstream: RecordingUpstream
+) -> None:
+    now = now_ms()
+    add_session(database, user_id=USER_ID, token=OTHER_TOKEN, expires_at_ms=now + HOUR_MS, created_at_ms=now)
+    async with running_gate(upstream.url, database, BEARER) as gate:
+        response = await sign_out(gate, SIGNED_IN, f"Authorization: Bearer {cookie_value(OTHER_TOKEN)}")
+    assert (response.status, cleared(response), tokens(database)) == (200, NAMES, set())
+
+
+async def test_a_bearer_header_that_counts_for_nothing_ends_nothing(
+    database: Path, upstream: RecordingUpstream
+) -> None:
+    async with running_gate(upstream.url, database) as gate:
+        response = await sign_out(gate, f"Authorization: Bearer {cookie_value(TOKEN)}")
+    assert (response.status, tokens(database)) == (200, {TOKEN})
+
+
 async def test_attributes_are_as_configured(database: Path, upstream: RecordingUpstream) -> None:
     more = "session: {cookie: {domain: example.test, same_site: strict, secure: true}}\n"
     async with running_gate(upstream.url, database, more) as gate:
