@@ -39,15 +39,19 @@ class Extends(Protocol):
 
 
 class _Extension:
-    """A session as it shall be, and since when; `task` is the attempt, `is_over` once its outcome was noted."""
+    """A session as it shall be, and since when; `task` is the attempt, `is_over` once its outcome was noted.
 
-    __slots__ = ("began_ms", "is_made", "is_over", "session", "task")
+    `has_ended`: the session was ended since, so that nobody is to get cookies of it.
+    """
+
+    __slots__ = ("began_ms", "has_ended", "is_made", "is_over", "session", "task")
 
     task: asyncio.Task[bool]
 
     def __init__(self, session: Session, began_ms: int) -> None:
         self.session = session
         self.began_ms = began_ms
+        self.has_ended = False
         self.is_made = False
         self.is_over = False
 
@@ -116,6 +120,12 @@ class Extender:
             lines += data_lines(names, data, cookie, scope, form.max_age_s)
         return [line.encode() for line in lines]
 
+    def session_ended(self, token: SessionToken) -> None:
+        """Answers under way carry no cookies of this session any more."""
+        extension = self._extensions.pop(token, None)
+        if extension is not None:
+            extension.has_ended = True
+
     async def close(self) -> None:
         """End the attempts under way."""
         tasks = [extension.task for extension in self._extensions.values()]
@@ -181,8 +191,8 @@ class Claim:
         self._extension.task.add_done_callback(lambda task: call())
 
     def cookies(self) -> list[bytes]:
-        """The values of Set-Cookie to send; none where the extension is not made, or not yet."""
-        if not self._extension.is_made:
+        """The values of Set-Cookie to send; none where the extension is not made, not yet, or in vain."""
+        if not self._extension.is_made or self._extension.has_ended:
             return []
         return self._extender.cookies_of(self._extension, self._record, self._cookie, self._known_ms)
 

@@ -78,6 +78,13 @@ class Runtime:
         if self.revoker is not None:
             await self.revoker.close()
 
+    def session_ended(self, token: SessionToken) -> None:
+        """Believe nothing of this session any more, not even its session_data cookie: no feed has to say so."""
+        self.sessions.forget(token)
+        self.claims.session_changed(digest_of(token))
+        if self.extender is not None:
+            self.extender.session_ended(token)
+
     def route_of(self, facts: RequestFacts) -> Route | Reason:
         """The route of a request's path, remembered: routes depend on nothing else."""
         target = facts.target
@@ -90,11 +97,6 @@ class Runtime:
                 self._routes.clear()
             self._routes[target.path] = found
         return found
-
-    def forget(self, token: SessionToken) -> None:
-        """Believe nothing about this session that was said before now, neither by the store nor by a cookie."""
-        self.sessions.forget(token)
-        self.claims.session_changed(digest_of(token))
 
     def known(self, case: "Case", token: SessionToken, clock: Callable[[], int]) -> SessionRecord | Absent | None:
         """What can be said of this session without asking the store: from memory, or by a session_data cookie."""

@@ -59,7 +59,7 @@ class SignOut:
         if record is None:
             return
         await self._revoke(runtime, token, record, facts)
-        runtime.forget(token)
+        runtime.session_ended(token)
         self._streams.cut_session(token)
         mark = session_mark(token)
         self._gate.telemetry.audit("signed_out", session=mark, user=record.user.id, client=facts.client_address)

@@ -5,7 +5,7 @@ With the fast lane and without it alike, and with time in hand.
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -259,6 +259,55 @@ def test_later_cookies_say_what_is_known_then(scene: Scene) -> None:
     found = decode(data, KEYS, strategy="compact", version="1", now_ms=scene.gate.now_ms())
     assert isinstance(found, SessionDataCookie)
     assert (found.record.user.name, found.updated_at_ms) == ("Countess", scene.gate.now_ms())
+
+
+def test_slow_answer_says_nothing_newer_than_its_request(scene: Scene) -> None:
+    """What was revoked or changed while the app worked must not look as if it was known after that."""
+    scene.writer.holds = True
+    first = scene.client()
+    first.send()
+    scene.gate.loop.pass_s(2 * HOLD_S)
+    assert cookies(first.answer()) == {}
+    scene.let_go()
+    scene.gate.app.holds = True
+    slow = scene.client()
+    slow.send()
+    asked_ms = scene.gate.now_ms()
+    scene.gate.loop.pass_s(RESPONSE_S - 0.5)
+    scene.gate.loop.do(scene.gate.app.release)
+    data = cookies(slow.answer())[DATA].removeprefix(f"{DATA}=").partition(";")[0]
+    found = decode(data, KEYS, strategy="compact", version="1", now_ms=scene.gate.now_ms())
+    assert isinstance(found, SessionDataCookie)
+    assert found.updated_at_ms <= asked_ms
+
+
+class HandRevoker:
+    """Ends sessions where the gate of the test keeps them."""
+
+    def __init__(self, gate: HandGate) -> None:
+        self.gate = gate
+
+    async def revoke(self, sessions: Sequence[Session]) -> int:
+        self.gate.change("ada", session=None)
+        return len(sessions)
+
+
+@pytest.mark.parametrize("is_settled", [True, False], ids=["extended-before", "extended-meanwhile"])
+def test_who_signed_out_gets_no_cookies_by_an_answer_that_was_under_way(scene: Scene, is_settled: bool) -> None:
+    runtime = scene.gate.gate.runtime
+    runtime.revoker = HandRevoker(scene.gate)  # type: ignore[assignment]  # revokes, which is all that is asked of it
+    scene.writer.holds = not is_settled
+    scene.gate.app.holds = True
+    slow = scene.client()
+    slow.send()
+    other = scene.client()
+    headers = f"Host: h\r\nOrigin: http://h\r\nCookie: {signed_in('ada')}\r\n\r\n"
+    scene.gate.say(other.client, f"POST /.gatekeeper/sign-out HTTP/1.1\r\n{headers}".encode())
+    assert other.answer("POST").status == 200
+    scene.let_go()
+    scene.gate.loop.do(scene.gate.app.release)
+    response = slow.answer()
+    assert (response.status, cookies(response)) == (200, {})
 
 
 def test_many_at_once_are_one_attempt(scene: Scene) -> None:

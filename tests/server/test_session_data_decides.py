@@ -17,6 +17,7 @@ from tests.server.conftest import TOKEN, USER_ID
 from tests.server.gates import COOKIE, FOUR_LINES, SECRET, RunningGate, cookie_value, running_gate
 from tests.server.test_resigning import asked
 from tests.server.upstreams import RecordingUpstream
+from tests.server.wire import ask
 
 DATA = "better-auth.session_data"
 RULES = FOUR_LINES.replace(
@@ -115,3 +116,11 @@ async def test_the_app_does_not_get_one_from_before_a_change(fed: Fed, upstream:
     fresh = fed.cookies(TOKEN, age_ms=-SKEW_MS - 1_000)
     await asked(fed.gate, "GET", "/dashboard", fresh, JSON)
     assert upstream.requests[0].values("Cookie") == [fresh.removeprefix("Cookie: ")]
+
+
+async def test_who_has_signed_out_here_is_out_before_the_feed_says_so(fed: Fed) -> None:
+    cookies = fed.cookies(TOKEN)
+    assert (await asked(fed.gate, "GET", "/dashboard", cookies, JSON)).status == 200
+    out = await ask(fed.gate.port, "POST", "/.gatekeeper/sign-out", cookies, f"Origin: {fed.gate.url}")
+    assert out.status == 200
+    assert (await asked(fed.gate, "GET", "/dashboard", cookies, JSON)).status == 401
