@@ -261,26 +261,6 @@ def test_later_cookies_say_what_is_known_then(scene: Scene) -> None:
     assert (found.record.user.name, found.updated_at_ms) == ("Countess", scene.gate.now_ms())
 
 
-def test_slow_answer_says_nothing_newer_than_its_request(scene: Scene) -> None:
-    """What was revoked or changed while the app worked must not look as if it was known after that."""
-    scene.writer.holds = True
-    first = scene.client()
-    first.send()
-    scene.gate.loop.pass_s(2 * HOLD_S)
-    assert cookies(first.answer()) == {}
-    scene.let_go()
-    scene.gate.app.holds = True
-    slow = scene.client()
-    slow.send()
-    asked_ms = scene.gate.now_ms()
-    scene.gate.loop.pass_s(RESPONSE_S - 0.5)
-    scene.gate.loop.do(scene.gate.app.release)
-    data = cookies(slow.answer())[DATA].removeprefix(f"{DATA}=").partition(";")[0]
-    found = decode(data, KEYS, strategy="compact", version="1", now_ms=scene.gate.now_ms())
-    assert isinstance(found, SessionDataCookie)
-    assert found.updated_at_ms <= asked_ms
-
-
 class HandRevoker:
     """Ends sessions where the gate of the test keeps them."""
 

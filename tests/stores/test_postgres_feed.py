@@ -476,8 +476,38 @@ async def test_a_database_that_is_not_set_up(lab: PostgresLab, channel: Postgres
 
 async def test_a_database_without_the_tables_is_not_set_up(lab: PostgresLab, channel: PostgresChannel) -> None:
     await lab.empty()
+    named = channel_to(lab, Tables(session=Mapped("sessions")))
     with pytest.raises(FeedNotSetUp):
+        await named.open(Told())
+
+
+async def test_sessions_may_have_no_table(lab: PostgresLab, channel: PostgresChannel) -> None:
+    """Better Auth makes none where it keeps them in its secondary storage alone."""
+    await lab.create("core+secondaryStorage")
+    with pytest.raises(MissingTable, match=r"/auth: no table 'session' \(setting store\.tables\.session\)"):
         await channel.open(Told())
+    with pytest.raises(MissingTable, match=r"/auth: no table 'session' \(setting store\.tables\.session\)"):
+        await set_up(lab)
+    await set_up(lab, undo=True)
+
+
+@pytest.mark.parametrize(
+    ("tables", "cause"),
+    [
+        (Tables(session=Mapped("sessions")), 'relation "sessions" does not exist'),
+        (Tables(user=Mapped("users")), 'relation "users" does not exist'),
+        (Tables(session=Mapped("session", {"token": "tokn"})), "column t.tokn does not exist"),
+        (Tables(user=Mapped("user", {"id": "name; drop table session"})), "column t.name; drop table session does not"),
+    ],
+    ids=["session-table", "user-table", "column", "injection"],
+)
+async def test_names_that_are_not_there_are_told(lab: PostgresLab, tables: Tables, cause: str) -> None:
+    with pytest.raises(
+        GatekeeperError, match=f"(?s)/auth: {cause}.* \\(settings store.tables and store.columns\\)"
+    ) as told:
+        await set_up(lab, tables)
+    assert not isinstance(told.value, MissingTable)
+    assert await value_of(lab, "select count(*) from pg_proc where proname ~ '^gatekeeper'") == 0
 
 
 async def test_other_columns_are_not_set_up(lab: PostgresLab) -> None:

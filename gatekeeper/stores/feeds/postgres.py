@@ -71,8 +71,7 @@ select
 when one was changed, a partition came or went, or a table was rewritten, as TRUNCATE does.
 """
 
-
-_HAS_NO_TABLE = "select pg_catalog.to_regclass('session') is null"
+_HAS_TABLE = "select pg_catalog.to_regclass($1)::pg_catalog.text"
 
 
 class PostgresChannel:
@@ -85,8 +84,8 @@ class PostgresChannel:
         self.label = url.label
         self._url = url
         self._timeout_s = timeout_s
-        self._is_usual = tables.session.name == "session"
         wanted = triggers(tables)
+        self._may_have_no_table = tables.session.name == "session"
         self._wanted = (
             [trigger.table for trigger in wanted],
             [trigger.name for trigger in wanted],
@@ -104,6 +103,7 @@ class PostgresChannel:
         return f"<PostgresChannel {self.label}, {'open' if self._connection else 'not open'}>"
 
     async def open(self, changes: Changes) -> None:
+        """As the protocol says; MissingTable where sessions have no table."""
         await self.close()
         async with self._ending_on_failure():
             self._connection = connection = await PostgresConnection.open(self._url, self._timeout_s)
@@ -136,9 +136,8 @@ class PostgresChannel:
 
     async def _check(self, connection: PostgresConnection) -> None:
         listens, missing, seen = await connection.row(_CHECK, *self._wanted, CHANNEL)
-        if missing and self._is_usual and (await connection.row(_HAS_NO_TABLE))[0]:
-            raise MissingTable(f"{self.label}: no table 'session' (setting store.tables.session)")
         if missing:
+            await self._look_for_table(connection)
             names = ", ".join(missing)
             raise FeedNotSetUp(
                 f"{self.label}: triggers are missing or not enabled ({names}): run `gatekeeper migrate --feed`"
@@ -148,6 +147,11 @@ class PostgresChannel:
         if self._seen not in (None, seen):
             raise StoreUnavailable(f"{self.label}: tables or triggers were changed")
         self._seen = seen
+
+    async def _look_for_table(self, connection: PostgresConnection) -> None:
+        """Raise MissingTable where sessions have no table, nor was one named."""
+        if self._may_have_no_table and (await connection.row(_HAS_TABLE, self._wanted[0][0]))[0] is None:
+            raise MissingTable(f"{self.label}: no table 'session' (setting store.tables.session)")
 
     async def _hear_another(self) -> None:
         """Wait for a message that another connection sends while this one rests."""

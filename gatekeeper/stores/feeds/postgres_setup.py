@@ -31,14 +31,17 @@ LOCK_S = 5
 LOCK_KEY = 0x6761_7465_6B65_6570
 """The advisory lock that keeps two from setting up at once."""
 
-UNDEFINED_TABLE = "42P01"
-
 _ADVICE = {
     "42501": ": it takes a role that owns the tables and may create functions in the schema of the session table",
+    "42703": " (settings store.tables and store.columns)",
+    "42P01": " (settings store.tables and store.columns)",
     "42809": ": the feed needs the tables themselves",
     "55P03": f": the tables were in use for {LOCK_S} s, try again",
 }
 """What to add to the server's message, by SQLSTATE."""
+
+_OF_SESSIONS = ' FROM "session" AS t LIMIT 0'
+"""How the statement ends that looks whether sessions have a table, under its usual name."""
 
 # Binary comparison: `IS DISTINCT FROM` fails for a column of type json, and would fail the app's update with it.
 _IF_CHANGED = "WHEN (OLD.* OPERATOR(pg_catalog.*<>) NEW.*) "
@@ -114,6 +117,7 @@ def statements(tables: Tables, *, undo: bool) -> list[str]:
         return [f"DROP FUNCTION IF EXISTS {function}() CASCADE"]
     wanted = triggers(tables)
     return [
+        *_checks(wanted),
         f"CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql "
         f"SET search_path = pg_catalog, pg_temp AS $gatekeeper${_BODY}$gatekeeper$",
         _drop_former(function, wanted),
@@ -126,21 +130,38 @@ def statements(tables: Tables, *, undo: bool) -> list[str]:
 async def apply(url: ServerUrl, statements: Sequence[str]) -> None:
     """Execute them in one transaction, while nobody else does.
 
-    Raises GatekeeperError, which names the privilege that is missing, and MissingTable; nothing has changed then.
+    Raises GatekeeperError, which names the privilege that is missing, and MissingTable where sessions have no table;
+    nothing has changed then.
     """
     connection = await PostgresConnection.open(url, CONNECT_S)
     try:
         await connection.execute(f"BEGIN; SET LOCAL lock_timeout = '{LOCK_S}s'")
         await connection.execute(f"SELECT pg_advisory_xact_lock({LOCK_KEY})")
         for statement in statements:
-            await connection.execute(statement)
+            await _execute(connection, statement, url.label)
         await connection.execute("COMMIT")
     except PostgresError as exc:
-        if exc.state == UNDEFINED_TABLE and '"session"' in str(exc):
-            raise MissingTable(f"{url.label}: no table 'session' (setting store.tables.session)") from exc
         raise GatekeeperError(f"{exc}{_ADVICE.get(exc.state, '')}") from exc
     finally:
         await connection.close()
+
+
+async def _execute(connection: PostgresConnection, statement: str, label: str) -> None:
+    try:
+        await connection.execute(statement)
+    except PostgresError as exc:
+        if exc.state == "42P01" and statement.endswith(_OF_SESSIONS):
+            raise MissingTable(f"{label}: no table 'session' (setting store.tables.session)") from exc
+        raise
+
+
+def _checks(wanted: Sequence[Trigger]) -> Iterator[str]:
+    """Statements that fail where a table or a column is missing: a trigger would take any name, and tell too much."""
+    columns: dict[str, list[str]] = {}
+    for trigger in wanted:
+        columns.setdefault(trigger.table, []).extend(f"t.{quoted(name)}" for name in trigger.arguments[1:])
+    for table, named in columns.items():
+        yield f"SELECT {', '.join(dict.fromkeys(named))} FROM {table} AS t LIMIT 0"  # noqa: S608 - quoted
 
 
 def quoted(name: str) -> str:
