@@ -890,3 +890,12 @@ async def test_without_a_table_of_sessions_they_are_elsewhere(lab: PostgresLab) 
     named = channel_to(lab, Tables(session=Mapped("sess")))
     with pytest.raises(FeedNotSetUp):
         await named.open(Told())
+
+
+async def test_undoing_where_the_function_is_not_found_says_so_and_leaves_everything(lab: PostgresLab) -> None:
+    await set_up(lab)
+    await lab.execute("create schema elsewhere")
+    await lab.execute("alter function gatekeeper_tell() set schema elsewhere")
+    with pytest.raises(GatekeeperError, match="triggers are left"):
+        await apply(parse_server_url(lab.url), statements(BETTER_AUTH, undo=True))
+    assert await value_of(lab, "select count(*) from pg_trigger where tgname like 'gatekeeper_%'") == 6

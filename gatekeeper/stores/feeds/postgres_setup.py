@@ -113,9 +113,9 @@ def statements(tables: Tables, *, undo: bool) -> list[str]:
     """
     schema, _ = tables.session.schema_and_name
     function = FUNCTION if schema is None else f"{quoted(schema)}.{FUNCTION}"
-    if undo:
-        return [f"DROP FUNCTION IF EXISTS {function}() CASCADE"]
     wanted = triggers(tables)
+    if undo:
+        return [f"DROP FUNCTION IF EXISTS {function}() CASCADE", _refuse_leftovers(wanted)]
     return [
         *_checks(wanted),
         f"CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql "
@@ -200,6 +200,21 @@ BEGIN
   END LOOP;
 END
 $gatekeeper$"""  # noqa: S608 - names of ours and of the configuration, quoted
+
+
+def _refuse_leftovers(wanted: Sequence[Trigger]) -> str:
+    """Fails where these tables still have triggers of ours: their function is in another schema, or not to be seen."""
+    tables = ", ".join(f"pg_catalog.to_regclass({_literal(table)})" for table in dict.fromkeys(t.table for t in wanted))
+    return f"""DO $gatekeeper$
+BEGIN
+  IF EXISTS (
+    SELECT FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
+    WHERE p.proname = '{FUNCTION}' AND t.tgrelid IN ({tables})
+  ) THEN
+    RAISE EXCEPTION 'triggers are left: their function is in a schema that this role, or store.tables, does not name';
+  END IF;
+END
+$gatekeeper$"""
 
 
 def _literal(text: str) -> str:
