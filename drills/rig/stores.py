@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 import redis.asyncio as aioredis
@@ -27,10 +27,13 @@ from tests.better_auth_redis import PREFIX, session_fields, stored, user_fields
 from tests.servers.labs import Lab, MariadbLab, PostgresLab
 from tests.servers.mariadb import MariadbServer
 from tests.servers.postgres import PostgresServer
+from tests.servers.processes import Server
 from tests.servers.redis import RedisServer
 
 LIFE_MS = 36_000_000
 TTL_S = LIFE_MS // 1000
+
+_Server = TypeVar("_Server", bound=Server)
 
 
 class Session:
@@ -165,7 +168,7 @@ class PostgresStore(Store):
     @classmethod
     @asynccontextmanager
     async def opened(cls) -> AsyncIterator["PostgresStore"]:
-        with CountingPostgres() as server:
+        async with _running(CountingPostgres()) as server:
             store = cls(server)
             await store._lab.create()
             await store._lab.execute("create extension pg_stat_statements")
@@ -270,10 +273,11 @@ class RedisStore(Store):
     @classmethod
     @asynccontextmanager
     async def opened(cls) -> AsyncIterator["RedisStore"]:
-        with TemporaryDirectory() as folder, ConfiguredRedis() as server:
-            store = cls(server, Path(folder) / "users.db")
-            yield store
-            await store._client.aclose()
+        with TemporaryDirectory() as folder:
+            async with _running(ConfiguredRedis()) as server:
+                store = cls(server, Path(folder) / "users.db")
+                yield store
+                await store._client.aclose()
 
     @property
     def url(self) -> str:
@@ -332,7 +336,7 @@ class MariadbStore(Store):
     @classmethod
     @asynccontextmanager
     async def opened(cls) -> AsyncIterator["MariadbStore"]:
-        with MariadbServer() as server:
+        async with _running(MariadbServer()) as server:
             store = cls(server)
             await store._lab.create()
             yield store
@@ -356,6 +360,15 @@ class MariadbStore(Store):
 
     async def start(self) -> None:
         await asyncio.to_thread(self._server.start)
+
+
+@asynccontextmanager
+async def _running(server: _Server) -> AsyncIterator[_Server]:
+    """The server, started and removed while the loop goes on."""
+    try:
+        yield await asyncio.to_thread(server.__enter__)
+    finally:
+        await asyncio.to_thread(server.remove)
 
 
 def _new_users(sessions: Sequence[Session], known: set[str]) -> list[str]:

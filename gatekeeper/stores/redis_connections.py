@@ -122,8 +122,7 @@ class RedisConnections:
         self, connection: RedisConnection, commands: Sequence[Command], read: Callable[[RedisConnection], Awaitable[_T]]
     ) -> list[_T]:
         try:
-            await connection.connect()
-            await connection.send_packed_command(connection.pack_commands(commands))
+            await send(connection, commands)
             answers = [await read(connection) for _ in commands]
         except BaseException:
             # Also of a reader who was cancelled: the next one would be given the answer that is still to come.
@@ -136,6 +135,16 @@ class RedisConnections:
         dead, self._idle = self._idle, []
         for connection in dead:
             await connection.disconnect(nowait=True)
+
+
+async def send(connection: RedisConnection, commands: Sequence[Command]) -> None:
+    """Send these, over a connection that is made first where it is not.  Raises redis-py's errors and OSError."""
+    packed = connection.pack_commands(commands)
+    try:
+        await connection.connect()
+        await connection.send_packed_command(packed)
+    except RuntimeError as exc:  # uvloop's word for writing to a connection that was reset while it rested
+        raise RedisConnectionError("the connection was reset") from exc
 
 
 def new_connection(address: RedisAddress, timeout_s: float, *, reads_may_last: bool = False) -> RedisConnection:

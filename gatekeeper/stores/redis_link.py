@@ -15,7 +15,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from gatekeeper.config.redis_url import RedisAddress
 from gatekeeper.core.errors import StoreUnavailable
-from gatekeeper.stores.redis_connections import Command, cause_of, new_connection
+from gatekeeper.stores.redis_connections import Command, cause_of, new_connection, send
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -81,8 +81,7 @@ class RedisLink:
         connection = self._connection
         if self._closed:
             raise ConnectionError("the connection was closed")
-        await connection.connect()
-        await connection.send_packed_command(connection.pack_commands(commands))
+        await send(connection, commands)
         answers: list[Answer] = []
         for _ in commands:
             try:

@@ -3,23 +3,28 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import Iterator
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from gatekeeper.config.redis_url import parse_redis_url
 from gatekeeper.core.errors import GatekeeperError, StoreUnavailable
+from gatekeeper.stores.protocol import TIMEOUT_S
 from gatekeeper.stores.redis import RedisStore
-from gatekeeper.stores.redis_connections import new_connection
+from gatekeeper.stores.redis_connections import RedisConnection, new_connection
+from gatekeeper.stores.redis_link import RedisLink
 from tests.better_auth_redis import Storage, session_fields, sign_in, stored, user_fields
 from tests.certificates import Authority
 from tests.servers.processes import Missing
 from tests.servers.redis import RedisServer
 from tests.stores.conftest import OpenRedis
 from tests.stores.contract import OTHER, TOKEN, messages_of, user_of
-from tests.stores.fake_redis import always, fake_redis, read_command, text
+from tests.stores.fake_redis import FakeRedis, always, fake_redis, read_command, text
 
 USER = "user_1"
 
@@ -246,6 +251,64 @@ async def test_a_kept_connection_that_dies_is_tried_anew_once(open_redis: OpenRe
         with pytest.raises(StoreUnavailable, match=r"closed|reset"):
             await store.lookup(TOKEN)
         assert fake.connections == 2
+
+
+@asynccontextmanager
+async def resetting_redis(asked: Callable[[str], Awaitable[RedisConnection]]) -> AsyncIterator[FakeRedis]:
+    """A server whose first connection was reset after `asked` has had an answer over it, and while it rested."""
+    is_due = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+        while await read_command(reader):
+            writer.write(text(""))
+            await writer.drain()
+            if number == 1:
+                await is_due.wait()
+                at_once = struct.pack("ii", 1, 0)
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+                return writer.transport.abort()
+
+    async with fake_redis(serve) as fake:
+        resting: Any = await asked(fake.url)
+        is_due.set()
+        while "closed=True" not in repr(resting._writer.transport):  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0)
+        yield fake
+
+
+def test_a_connection_that_was_reset_while_it_rested_is_made_anew() -> None:
+    """uvloop has an error of its own for writing to it."""
+
+    async def scenario() -> None:
+        async def read(url: str) -> RedisConnection:
+            stores.append(RedisStore(url))
+            assert await stores[0].lookup(TOKEN) is None
+            return stores[0]._connections._idle[0]
+
+        stores: list[RedisStore] = []
+        async with resetting_redis(read) as fake:
+            assert await stores[0].lookup(TOKEN) is None
+            assert fake.connections == 2
+            await stores[0].close()
+
+    uvloop.run(scenario())
+
+
+def test_a_connection_of_ones_own_that_was_reset_while_it_rested_is_an_outage() -> None:
+    """As above."""
+
+    async def scenario() -> None:
+        async def ask(url: str) -> RedisConnection:
+            links.append(RedisLink(parse_redis_url(url), TIMEOUT_S))
+            assert await links[0].ask([("GET", "a")]) == [b""]
+            return links[0]._connection
+
+        links: list[RedisLink] = []
+        async with resetting_redis(ask):
+            with pytest.raises(StoreUnavailable, match="was reset"):
+                await links[0].ask([("GET", "a")])
+
+    uvloop.run(scenario())
 
 
 # Passwords

@@ -70,7 +70,7 @@ class KeyspaceListener:
         return answers
 
     def watch(self, digest: bytes | None) -> None:
-        """From now on it is to be known whether this session was removed; of one that is watched already, as before."""
+        """From now on it is to be known whether this session was removed; of one that is watched already, still."""
         if digest != self._watched:
             self._watched = digest
             self._removed = False
