@@ -95,9 +95,11 @@ class Streams:
         if record is None:
             self._anonymous.add(stream)
             return
+        token = SessionToken(record.session.token)
+        if any(self._records[other].user.id != record.user.id for other in self._of_token.get(token, ())):
+            self.cut_session(token)
         self._records[stream] = record
         self._requires[stream] = require
-        token = SessionToken(record.session.token)
         if token not in self._of_token:
             self._of_token[token] = set()
             self._tokens[digest_of(token)] = token

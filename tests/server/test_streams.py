@@ -112,6 +112,15 @@ async def test_a_session_that_has_become_another_users_takes_its_streams_along(h
     held.streams.renew(record({"token": "nobody's"}))
 
 
+async def test_a_stream_under_another_user_ends_those_before_it(held: Held) -> None:
+    before, after = held.open("a", "ada"), held.open("a", "bob")
+    assert (before.cut_for, after.cut_for) == ([Reason.SESSION_ENDED], [])
+    assert held.streams.tokens_of_user(digest_of("ada")) == []
+    assert held.streams.tokens_of_user(digest_of("bob")) == ["a"]
+    held.streams.cut_session("a")
+    assert (after.cut_for, held.streams.count) == ([Reason.SESSION_ENDED], 0)
+
+
 async def test_a_stream_that_ended_by_itself_is_not_cut(held: Held) -> None:
     gone, left = held.open("a"), held.open("a")
     held.streams.discard(gone)
