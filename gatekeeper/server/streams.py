@@ -96,7 +96,8 @@ class Streams:
             self._anonymous.add(stream)
             return
         token = SessionToken(record.session.token)
-        if any(self._records[other].user.id != record.user.id for other in self._of_token.get(token, ())):
+        another = next(iter(self._of_token.get(token, ())), None)
+        if another is not None and self._records[another].user.id != record.user.id:
             self.cut_session(token)
         self._records[stream] = record
         self._requires[stream] = require
