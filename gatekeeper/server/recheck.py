@@ -7,7 +7,8 @@ expires, or the store can say that it has ended.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
+from itertools import islice
 
 from gatekeeper.core.errors import StoreError
 from gatekeeper.core.model import SessionRecord, SessionToken
@@ -40,18 +41,22 @@ class Recheck:
         self._is_fed = is_fed
         self._due: dict[SessionToken, None] = {}
         self._being_read: dict[SessionToken, None] = {}
+        self._unsaid: dict[SessionToken, None] = {}
+        """Those that were due and could not be read, while a look goes on."""
         self._is_due = asyncio.Event()
 
     def look_soon(self, tokens: Sequence[SessionToken]) -> None:
-        """These may have changed."""
+        """These may have changed.  Who is told of last is looked at first: the others may be all there are."""
+        for token in tokens:
+            self._due.pop(token, None)
+            self._due[token] = None
         if tokens:
-            self._due.update(dict.fromkeys(tokens))
             self._is_due.set()
 
     @property
     def doubted(self) -> frozenset[SessionToken]:
         """Those that may have changed, until they were read."""
-        return frozenset((*self._due, *self._being_read))
+        return frozenset((*self._due, *self._being_read, *self._unsaid))
 
     async def run(self) -> None:
         """Go on until cancelled."""
@@ -75,29 +80,42 @@ class Recheck:
     async def look(self, *, everything: bool) -> None:
         """Cut the streams of every session that is not live any more: of all sessions, or of those that are due.
 
-        Some are read at a time, so that many of them take no longer than a store may.  Raises StoreError; what could
-        not be read stays due.
+        Some are read at a time, so that many of them take no longer than a store may; those that become due meanwhile
+        come next.  Raises StoreError; what could not be read stays due.
         """
-        wanted = list(dict.fromkeys((*self._streams.tokens(), *self._due)) if everything else self._due)
-        for start in range(0, len(wanted), BATCH):
-            await self._look_at(wanted[start : start + BATCH])
+        rest = self._streams.tokens() if everything else []
+        try:
+            while self._due or rest:
+                newest = list(islice(reversed(self._due), BATCH))
+                await self._look_at(newest or rest[-BATCH:])
+                if not newest:
+                    del rest[-BATCH:]
+        finally:
+            self._due, self._unsaid = self._unsaid | self._due, {}
 
     async def _look_at(self, tokens: Sequence[SessionToken]) -> None:
         due = self._being_read = {token: None for token in tokens if token in self._due}
         for token in due:
             del self._due[token]
         try:
-            self.judge(tokens, await self._read_all(tokens))
-        except StoreIncomplete as error:
-            logger.debug("the sessions of some open streams could not be read: %s", error)
-            unknown = error.unknown
-            self._due = {token: None for token in due if token in unknown} | self._due
-            self.judge([token for token in tokens if token not in unknown], error.found)
+            found, unknown = await self._read(tokens)
+            self._unsaid |= {token: None for token in due if token in unknown}
+            self.judge([token for token in tokens if token not in unknown], found)
         except BaseException:
-            self._due = due | self._due
+            self._unsaid |= due
             raise
         finally:
             self._being_read = {}
+
+    async def _read(
+        self, tokens: Sequence[SessionToken]
+    ) -> tuple[Mapping[SessionToken, SessionRecord], Set[SessionToken]]:
+        """What the store has of these, and of which it could not say."""
+        try:
+            return await self._read_all(tokens), frozenset()
+        except StoreIncomplete as error:
+            logger.debug("the sessions of some open streams could not be read: %s", error)
+            return error.found, error.unknown
 
     def judge(self, tokens: Sequence[SessionToken], found: Mapping[SessionToken, SessionRecord]) -> None:
         """What the store has now of these sessions: cut or renew their streams, where they have any."""

@@ -1,7 +1,7 @@
 """`server.recheck`: which streams are cut after a look at the store, and which go on."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 
@@ -27,6 +27,8 @@ class Looked:
         self.asked: list[list[str]] = []
         self.was_asked = asyncio.Event()
         self.fails_from = 1_000
+        self.meanwhile: Callable[[], None] | None = None
+        self.revoked: list[str] = []
         self.streams = Streams(self.look_up, lambda: NOW_MS, lambda record: None)
         self.recheck = Recheck(self.streams, self.read_all, lambda: NOW_MS, 0.0)
 
@@ -40,7 +42,11 @@ class Looked:
             raise StoreUnavailable("gone")
         if self.fault is not None:
             raise self.fault
-        return {token: self.stored[token] for token in tokens if token in self.stored}
+        found = {token: self.stored[token] for token in tokens if token in self.stored}
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+        return found
 
     async def until(self, times: int) -> None:
         """Wait until the store was asked so often."""
@@ -139,7 +145,8 @@ async def test_many_are_asked_about_some_at_a_time(looked: Looked) -> None:
     looked.stored.clear()
     looked.recheck.look_soon([SessionToken("000"), SessionToken("closed")])
     await looked.recheck.look(everything=True)
-    assert [len(tokens) for tokens in looked.asked] == [BATCH, BATCH, 2]
+    assert looked.asked[0] == ["000", "closed"]
+    assert [len(tokens) for tokens in looked.asked[1:]] == [BATCH, BATCH, 1]
     assert all(stream.cut_for for stream in streams)
     assert not looked.recheck.doubted
 
@@ -151,7 +158,8 @@ async def test_after_a_failure_the_rest_stays_due(looked: Looked) -> None:
     looked.fails_from = 2
     with pytest.raises(StoreUnavailable):
         await looked.recheck.look(everything=False)
-    assert [bool(stream.cut_for) for stream in streams] == [True] * BATCH + [False] * BATCH
+    assert sum(bool(stream.cut_for) for stream in streams) == BATCH
+    assert len(looked.recheck.doubted) == BATCH
     looked.fails_from = 99
     await looked.recheck.look(everything=False)
     assert all(stream.cut_for for stream in streams)
@@ -168,3 +176,33 @@ async def test_a_stream_that_cannot_be_cut_keeps_no_other_one_open(looked: Looke
         await looked.recheck.look(everything=everything)
     await looked.recheck.look(everything=False)
     assert (first.cut_for, bool(last.cut_for), looked.streams.count) == ([Reason.SESSION_ENDED], True, 0)
+
+
+@pytest.mark.parametrize("everything", [False, True])
+async def test_who_is_told_of_while_many_are_looked_at_comes_next(looked: Looked, everything: bool) -> None:
+    """All are looked at after a feed was opened anew, which may take seconds."""
+    streams = {f"{number:03}": looked.open(f"{number:03}") for number in range(4 * BATCH)}
+    if not everything:
+        looked.recheck.look_soon(looked.streams.tokens())
+
+    def is_revoked() -> None:
+        first = looked.asked[0][0]
+        token = next(token for token in streams if token not in looked.asked[0])
+        for revoked in (first, token):
+            looked.stored.pop(revoked, None)
+            looked.recheck.look_soon([SessionToken(revoked)])
+        looked.revoked = [first, token]
+
+    looked.meanwhile = is_revoked
+    await looked.recheck.look(everything=everything)
+    assert set(looked.revoked) <= set(looked.asked[1])
+    assert [token for token, stream in streams.items() if stream.cut_for] == sorted(looked.revoked)
+
+
+async def test_whom_the_store_says_nothing_of_is_asked_about_once_in_a_look(looked: Looked) -> None:
+    live = looked.open("live")
+    looked.recheck.look_soon([SessionToken("live")])
+    looked.fault = StoreIncomplete("refused", {}, {SessionToken("live")})
+    await looked.recheck.look(everything=False)
+    assert (looked.asked, looked.recheck.doubted, live.cut_for) == ([["live"]], {"live"}, [])
+    looked.streams.close()
