@@ -130,8 +130,8 @@ class Feed:
             except TimeoutError:
                 label = self._channel.label
                 self._note(f"the revocation feed has failed: {label}: no answer within {TURN_LIMIT_S:g} s")
-            except Exception:  # the next one may go well, and without one nothing is believed for long
-                logger.exception("the revocation feed has failed")
+            except Exception as error:  # the next one may go well, and without one nothing is believed for long
+                self._note(f"the revocation feed has failed: {error!r}", defect=error)
             finally:
                 self._lease.lose(self._clock())
             await self._sleep(pause_s)
@@ -154,11 +154,13 @@ class Feed:
             self._lease.lose(self._clock())
             await self._channel.close()
 
-    def _note(self, trouble: str | None) -> None:
+    def _note(self, trouble: str | None, defect: Exception | None = None) -> None:
         """Log trouble when it begins, changes and ends."""
         if trouble == self._trouble:
             return
-        if trouble is not None:
+        if defect is not None:
+            logger.error("%s", trouble, exc_info=defect)
+        elif trouble is not None:
             logger.warning("%s", trouble)
         elif self._trouble is not None:
             logger.warning("the revocation feed works")

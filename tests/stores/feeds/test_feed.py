@@ -157,6 +157,16 @@ async def test_a_defect_does_not_end_it(s: Setting, caplog: pytest.LogCaptureFix
     assert "has failed" in caplog.text
 
 
+async def test_a_defect_that_stays_is_said_once_and_that_it_is_over_is_said_too(
+    s: Setting, caplog: pytest.LogCaptureFixture
+) -> None:
+    await s.run(*[ValueError("a defect")] * 3, None, None, None)
+    failed, works = caplog.records
+    assert "a defect" in caplog.text
+    assert (failed.levelno, failed.exc_info is not None) == (logging.ERROR, True)
+    assert works.message == "the revocation feed works"
+
+
 async def test_a_channel_that_hangs_is_opened_anew(s: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gatekeeper.stores.feeds.feed.TURN_LIMIT_S", 0.0)
     s.channel.script = []
