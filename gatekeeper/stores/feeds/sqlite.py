@@ -5,12 +5,14 @@ is read from the change table of `sqlite_setup`, where that is set up for these 
 read again: that finds changed sessions and users, but no changed memberships.
 """
 
+import asyncio
 import logging
 from pathlib import Path
 
 from gatekeeper.core.errors import StoreUnavailable
 from gatekeeper.stores.feeds.feed import Changes, Memory
 from gatekeeper.stores.feeds.sqlite_watch import BUSY_S, News, Watch
+from gatekeeper.stores.lease import LOST_S
 from gatekeeper.stores.tables import Tables
 
 logger = logging.getLogger("gatekeeper")
@@ -44,6 +46,7 @@ class SqliteChannel:
         self._busy_s = busy_s
         self._opened: tuple[Watch, Changes] | None = None
         self._has_hinted = False
+        self._has_warned = False
 
     def __repr__(self) -> str:
         return f"<SqliteChannel {self.label}, {'open' if self._opened else 'not open'}>"
@@ -93,4 +96,18 @@ class SqliteChannel:
         for digest in news.users:
             changes.user_changed(digest)
         if not self.names_all:
-            await self._memory.reconcile()
+            await self._reconcile()
+
+    async def _reconcile(self) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await self._memory.reconcile()
+        took_s = loop.time() - began
+        if took_s > LOST_S and not self._has_warned:
+            self._has_warned = True
+            logger.warning(
+                "%s: reading what is in memory again after a commit took %.1f s, so memory is not believed for longer "
+                "than a second; `gatekeeper migrate --feed` saves that",
+                self.label,
+                took_s,
+            )

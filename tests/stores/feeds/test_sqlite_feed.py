@@ -518,3 +518,18 @@ async def test_a_feed_runs_on_it(path: Path) -> None:
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
+
+
+async def test_reading_again_that_takes_too_long_is_warned_of_once(
+    path: Path, watch: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watching = await watch(path)
+    sign_in(path, "b")
+    await watching.turn()
+    assert "saves that" not in caplog.text
+    monkeypatch.setattr("gatekeeper.stores.feeds.sqlite.LOST_S", -1.0)
+    for token in ("c", "d"):
+        sign_in(path, token)
+        await watching.turn()
+    assert caplog.text.count("saves that") == 1
+    assert watching.reconciled == 3
