@@ -1,8 +1,9 @@
 """A world without sockets in which sessions are revoked: a store, an app that writes cookies, workers behind feeds.
 
 The gate's own classes decide: `Gate`, `SessionCache`, `Claims`, `Lease`, `Revocations`, `Feed`.  The store, the
-channels and the time are in the test's hands.  The store keeps what it held before and until when, so that of every answer can
-be said how old it is.  Times are the loop's seconds; all that is done takes multiples of 1/8 s, so no sum is rounded.
+channels and the time are in the test's hands.  The store keeps what it held before and until when, so that of every
+answer can be said how old it is.  Times are the loop's seconds; all that is done takes multiples of 1/8 s, so no sum
+is rounded.
 """
 
 import asyncio
