@@ -87,5 +87,5 @@ async def counted(admin: int, name: str) -> float:
 async def until_fed(admin: int, workers: int, patience_s: float = 20.0) -> None:
     """Wait until every worker follows the store's feed.  Raises TimeoutError."""
     async with asyncio.timeout(patience_s):
-        while await counted(admin, "gatekeeper_feed_held") < workers:  # noqa: ASYNC110 - as above
+        while await counted(admin, "gatekeeper_feeds_held") < workers:  # noqa: ASYNC110 - as above
             await asyncio.sleep(0.1)

@@ -60,8 +60,8 @@ def observe(telemetry: Telemetry, gate: Gate, server: GateServer, streams: Strea
         lambda: gate.runtime.claims.hits,
     )
     telemetry.gauge(
-        "gatekeeper_feed_held",
-        "1 while the revocation feed is in order, so that sessions in memory are believed for memory_cache.max_age.",
+        "gatekeeper_feeds_held",
+        "Processes whose revocation feed is in order: they believe sessions in memory for memory_cache.max_age.",
         read_cache(lambda cache: cache.lease.is_held(time.monotonic())),
     )
     telemetry.gauge("gatekeeper_client_connections", "Client connections open now.", lambda: server.crowd.count)
