@@ -677,3 +677,22 @@ def test_set_cookie_refuses_what_would_end_its_place(argument, bad):
 def test_set_cookie_refuses_other_lifetimes(max_age):
     with pytest.raises(ValueError, match=r"^Max-Age is between 0 and 34560000 seconds$"):
         set_cookie(max_age=max_age)
+
+
+@pytest.mark.parametrize(
+    ("header", "result"),
+    [
+        ("a=1; n=old; n=older", "a=1; n=new; n=older"),
+        ("n=old", "n=new"),
+        (" n =old;b=2", " n =new;b=2"),
+        ("n; m=1", "n; m=1"),
+        ("", ""),
+    ],
+)
+def test_replace_cookies(header, result):
+    assert cookies.replace_cookies(header, {"n": "new"}) == result
+
+
+def test_keys_say_whether_there_are_older_ones():
+    assert Keys(["current", "older"]).has_older
+    assert not Keys(["current"]).has_older

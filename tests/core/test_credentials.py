@@ -17,11 +17,13 @@ from gatekeeper.core.cookies import (
 from gatekeeper.core.credentials import (
     bearer_header,
     bearer_token,
+    presented_token,
     presented_tokens,
     resigned_cookies,
     resigned_set_cookies,
 )
 from gatekeeper.core.lifecycle import is_remembered
+from gatekeeper.core.model import Reason
 from gatekeeper.core.session_cookies import CookieScope
 
 NEW, OLD = "the-new-secret-of-more-than-32-bytes-1a2b", "the-old-secret-of-more-than-32-bytes-3c4d"
@@ -29,6 +31,7 @@ KEYS, OLD_KEYS = Keys([NEW, OLD]), Keys([OLD])
 NAMES = cookie_names("better-auth", secure=False)
 TOKEN, DATA, FORGET = NAMES.session_token, NAMES.session_data, NAMES.dont_remember
 OURS, THEIRS = sign_value("ada", KEYS), sign_value("ada", OLD_KEYS)
+OTHERS = sign_value("bob", KEYS)
 FORGOTTEN, FORGOTTEN_THEN = sign_value("true", KEYS), sign_value("true", OLD_KEYS)
 SCOPE = CookieScope(None, secure=False, same_site="lax")
 
@@ -163,3 +166,23 @@ def test_all_that_a_request_carries(
 ) -> None:
     found = presented_tokens(cookie, authorization, TOKEN, KEYS, bearer=bearer)
     assert [one.token for one in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("cookie", "authorization", "bearer", "expected"),
+    [
+        pytest.param(f"{TOKEN}={OURS}", None, True, ("ada", 0), id="cookie"),
+        pytest.param(f"{TOKEN}={THEIRS}", None, False, ("ada", 1), id="older"),
+        pytest.param(f"{TOKEN}={OTHERS}", f"Bearer {OURS}", True, ("ada", 0), id="the-header-wins"),
+        pytest.param(f"{TOKEN}={OTHERS}", f"Bearer {OURS}", False, ("bob", 0), id="unless-it-may-carry-none"),
+        pytest.param(f"{TOKEN}={OTHERS}", f"Bearer {OURS}x", True, ("bob", 0), id="a-bad-header-says-nothing"),
+        pytest.param(f"{TOKEN}={OURS}x", None, True, Reason.BAD_SIGNATURE, id="bad"),
+        pytest.param(f"{TOKEN}=", None, True, Reason.NO_COOKIE, id="empty"),
+        pytest.param(None, f"Bearer {OURS}x", True, Reason.NO_COOKIE, id="nothing-that-counts"),
+    ],
+)
+def test_which_token_counts(
+    cookie: str | None, authorization: str | None, bearer: bool, expected: tuple[str, int] | Reason
+) -> None:
+    found = presented_token(cookie, authorization, TOKEN, KEYS, bearer=bearer)
+    assert (found if isinstance(found, Reason) else (found.token, found.key_index)) == expected

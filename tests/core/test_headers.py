@@ -494,6 +494,20 @@ def test_method_overrides_go_where_a_rule_lists_methods(name: bytes) -> None:
     assert head.without_method_override().kept == [(b"A", b"1"), (b"X-HTTP-Methods", b"2")]
 
 
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        (None, [(b"A", b"1"), (b"B", b"2")]),
+        (b"Bearer new", [(b"A", b"1"), (b"B", b"2"), (b"Authorization", b"Bearer new")]),
+    ],
+)
+def test_authorization_is_replaced_or_taken_away(value: bytes | None, kept: list[tuple[bytes, bytes]]) -> None:
+    head = read((b"A", b"1"), (b"authorization", b"Bearer one"), (b"B", b"2"), (b"Authorization", b"Basic two"))
+    head.kept_lines()
+    assert head.with_authorization(value).kept == kept
+    assert b"one" not in head.with_authorization(value).kept_lines()
+
+
 def test_what_is_made_of_a_head_is_made_once_and_does_not_mix() -> None:
     override = (b"X-HTTP-Method-Override", b"DELETE")
     for lines_first in (True, False):

@@ -7,6 +7,7 @@ And a request is only refused if it would have been right to refuse it at some m
 import asyncio
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 from gatekeeper.config.load import load_text
 from gatekeeper.config.snapshot import Snapshot, compile_settings
@@ -23,7 +24,8 @@ from gatekeeper.stores.lease import Lease
 from gatekeeper.telemetry.telemetry import Telemetry
 from tests.core.facts import facts
 from tests.server.gates import COOKIE, SECRET, cookie_value
-from tests.server.revocation_world import World, WorldChannel, WorldStore
+from tests.server.revocation_feeds import WorldChannel
+from tests.server.revocation_world import World, WorldStore
 
 PROMISE_S = 1.0
 """How long what was revoked may still be let through."""
@@ -31,6 +33,9 @@ PROMISE_S = 1.0
 FRESH_S = 20
 DATA_COOKIE = "better-auth.session_data"
 DATA_AGE_MS = 20_000
+Feeds = Literal["names", "looks", "none"]
+"""What a store has: a feed that names all that changes, one that looks after each commit, or none."""
+
 PATHS = ["/plain", "/fresh", "/admin", "/open"]
 CONFIG = f"""
 listen: 127.0.0.1:0
@@ -60,7 +65,7 @@ class Worker:
     """One process of the gate; what it remembers is gone when it is started again."""
 
     def __init__(
-        self, world: World, store: WorldStore, compiled: Snapshot, *, names_all: bool, entries: int, marks: int
+        self, world: World, store: WorldStore, compiled: Snapshot, *, feed: Feeds, entries: int, marks: int
     ) -> None:
         self.world = world
         self.store = store
@@ -80,8 +85,9 @@ class Worker:
         streams = Streams(self.cache.get, world.now_ms, lambda record: None)
         recheck = Recheck(streams, self.cache.read_all, world.now_ms, 1.0)
         changes = Revocations(self.gate.runtime, streams, recheck, Telemetry(), world.time)
-        self.channel = WorldChannel(store, changes, names_all=names_all)
-        self.feed = world.create_task(Feed(self.channel, self.lease, world.time).run(changes))
+        self.channel = WorldChannel(store, changes, names_all=feed == "names")
+        following = Feed(self.channel, self.lease, world.time).run
+        self.following = [world.create_task(following(changes))] if feed != "none" else []
         self.asked: list[asyncio.Task[None]] = []
         world.settle()
 
@@ -116,7 +122,7 @@ class Worker:
 
     def stop(self) -> None:
         """The process ends; its clients are told nothing."""
-        for task in [*self.asked, self.feed]:
+        for task in [*self.asked, *self.following]:
             task.cancel()
         self.asked.clear()
         self.world.settle()

@@ -1,42 +1,53 @@
-"""A world without sockets in which sessions are revoked: a store, an app that writes cookies, workers behind feeds.
+"""A world without sockets in which sessions are revoked: its time, its store, and the cookies that its app writes.
 
-The gate's own classes decide: `Gate`, `SessionCache`, `Claims`, `Lease`, `Revocations`, `Feed`.  The store, the
-channels and the time are in the test's hands.  The store keeps what it held before and until when, so that of every
-answer can be said how old it is.  Times are the loop's seconds; all that is done takes multiples of 1/8 s, so no sum
-is rounded.
+The store keeps what it held before and until when, so that of every answer can be said how old it is.  Times are the
+loop's seconds; all that is done takes multiples of 1/8 s, so no sum is rounded.
 """
 
 import asyncio
-from collections import deque
+from asyncio import events
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from gatekeeper.core.errors import StoreUnavailable
 from gatekeeper.core.model import SessionRecord, SessionToken
-from gatekeeper.stores.feeds.feed import Changes, Memory, digest_of
-from gatekeeper.stores.lease import MARKER_S
+from gatekeeper.stores.feeds.feed import Memory
 from tests.core.records import record
 from tests.core.test_session_data import compact_of, iso, to_json
 from tests.server.by_hand import HandLoop
 from tests.server.gates import SECRET
+from tests.server.revocation_feeds import Connection, Tell
 
 BEGAN_MS = 1_790_000_000_000
 BEGAN_S = 1_000.0
-
-Tell = Callable[[Changes], None]
-"""A message of the store's: what it has a worker's `Changes` do."""
+MOST_TURNS = 2_000
 
 _T = TypeVar("_T")
 
 
 class World(HandLoop):
-    """The loop of everything, whose time goes from timer to timer."""
+    """The loop of everything, whose time goes from timer to timer.
+
+    There are no sockets, and thousands of runs: so it does without much of what a loop does in each turn.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self._selector.select = lambda timeout=None: []  # type: ignore[attr-defined]  # there are no sockets
+        self._selector.select = lambda timeout=None: []  # type: ignore[attr-defined]
+
+    def settle(self) -> None:
+        ready: Any = self._ready  # type: ignore[attr-defined]
+        events._set_running_loop(self)
+        try:
+            for _ in range(MOST_TURNS):
+                self._run_once()  # type: ignore[attr-defined]
+                if not ready:
+                    return
+        finally:
+            events._set_running_loop(None)
+        raise AssertionError("it does not come to rest")
 
     def now_ms(self) -> int:
         return BEGAN_MS + round((self.at - BEGAN_S) * 1000)
@@ -105,6 +116,9 @@ class WorldStore:
         self.failed_at = 0.0
         self.waiting: list[_Read] = []
 
+    def time(self) -> float:
+        return self.world.at
+
     # what is in it
 
     def state(self, token: str) -> SessionRecord | None:
@@ -112,7 +126,12 @@ class WorldStore:
         row = self.rows.get(token)
         if row is None:
             return None
-        session = {"token": token, "user_id": row.user, "id": f"id-{token}", "user_agent": f"{row.version}"}
+        session: dict[str, Any] = {
+            "token": token,
+            "user_id": row.user,
+            "id": f"id-{token}",
+            "user_agent": f"{row.version}",
+        }
         session |= {"created_at_ms": row.created_ms, "expires_at_ms": row.expires_ms}
         person = self.people[row.user]
         name = f"{row.user} {person.version}"
@@ -170,106 +189,6 @@ class WorldStore:
 
     async def close(self) -> None:
         return
-
-
-class Connection:
-    """What a worker hears over one connection: messages and markers, in one queue.  While `is_held`, they wait."""
-
-    def __init__(self, changes: Changes) -> None:
-        self.is_held = False
-        self.is_cut = False
-        self.is_silent = False
-        self.queue: deque[Tell | asyncio.Future[None]] = deque()
-        self._changes = changes
-
-    def put(self, item: "Tell | asyncio.Future[None]") -> None:
-        if not self.is_silent:
-            self.queue.append(item)
-            if not self.is_held:
-                self.deliver(1)
-
-    def deliver(self, number: int) -> None:
-        for _ in range(min(number, len(self.queue))):
-            item = self.queue.popleft()
-            if isinstance(item, asyncio.Future):
-                if not item.done():
-                    item.set_result(None)
-            else:
-                item(self._changes)
-
-    def cut(self) -> None:
-        """Lost, with all that is on its way; whoever waits for a marker is told."""
-        self.is_cut = self.is_silent = True
-        for item in self.queue:
-            if isinstance(item, asyncio.Future) and not item.done():
-                item.set_exception(StoreUnavailable("the connection was cut"))
-        self.queue.clear()
-
-    def fall_silent(self) -> None:
-        """Lost, but nobody says so."""
-        self.is_silent = True
-        self.queue.clear()
-
-
-class WorldChannel:
-    """A worker's Channel.  One that does not name all looks whether there was a commit, and has memory read again."""
-
-    label = "a fake"
-    interval_s = MARKER_S
-
-    def __init__(self, store: WorldStore, memory: Memory, *, names_all: bool) -> None:
-        self.names_all = names_all
-        self.refuses = False
-        self.opens: asyncio.Event = asyncio.Event()
-        self.opens.set()
-        self.connection: Connection | None = None
-        self.opened_at = 0.0
-        self._store = store
-        self._memory = memory
-        self._seen = 0
-
-    async def open(self, changes: Changes) -> None:
-        await self.opens.wait()
-        if self.refuses:
-            raise StoreUnavailable("nobody may listen")
-        self.connection = Connection(changes)
-        self.opened_at = self._store.world.at
-        self._seen = self._store.commits
-        if self.names_all:
-            self._store.connections.append(self.connection)
-
-    async def turn(self) -> None:
-        connection = self.connection
-        if connection is None or connection.is_cut:
-            raise StoreUnavailable("the connection was cut")
-        commits = self._store.commits
-        arrived: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        connection.put(arrived)
-        await arrived
-        if self.names_all:
-            return
-        seen, self._seen = self._seen, commits if self._store.is_eager else self._store.commits
-        if self._seen != seen:
-            await self._memory.reconcile()
-
-    async def close(self) -> None:
-        connection, self.connection = self.connection, None
-        if connection is not None and connection in self._store.connections:
-            self._store.connections.remove(connection)
-
-
-def session_message(token: str) -> Tell:
-    digest = digest_of(token)
-    return lambda changes: changes.session_changed(digest)
-
-
-def user_message(user: str) -> Tell:
-    digest = digest_of(user)
-    return lambda changes: changes.user_changed(digest)
-
-
-def any_message(changes: Changes) -> None:
-    changes.all_changed()
 
 
 def data_cookie(state: SessionRecord, written_ms: int, lasts_ms: int) -> str:
