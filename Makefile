@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 MINUTES ?= 10
+DRILLS ?= $(wildcard drills/*.py)
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
 SHELL := /bin/bash
@@ -35,7 +36,7 @@ profile: $(VENV)/.runtime  ## Where the time of a request goes, by library, syst
 	@$(BIN)/python -m bench.profile $(BENCH_ARGS)
 
 drills: $(VENV)/.dev tests/real/node_modules/.ready servers  ## What needs real time: bodies, attacks, slow clients, drain, outages, revocation, workers, soak
-	@set -e; for drill in drills/*.py; do echo "== $$drill"; $(BIN)/python $$drill; done
+	@set -e; for drill in $(DRILLS); do echo "== $$drill"; $(BIN)/python $$drill; done
 
 soak: $(VENV)/.dev  ## Ten minutes at half of what the gate can do: errors, memory, descriptors
 	@$(BIN)/python drills/soak.py --minutes $(MINUTES)
