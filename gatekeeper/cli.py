@@ -7,31 +7,22 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Coroutine
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 import msgspec
 
 from gatekeeper import __version__
+from gatekeeper.command_line import CONFIG, fail, load, run_to_end, set_up_logging
 from gatekeeper.config.load import ConfigError, load_file
 from gatekeeper.config.schema import Settings
 from gatekeeper.core.errors import GatekeeperError
+from gatekeeper.users_cli import users
 
 if TYPE_CHECKING:
     from gatekeeper.telemetry.log import Log
-
-_CONFIG = click.option(
-    "-c",
-    "--config",
-    "config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("config.yaml"),
-    show_default=True,
-    help="The configuration file.",
-)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -41,7 +32,7 @@ def main() -> None:
 
 
 @main.command()
-@_CONFIG
+@CONFIG
 def run(config: Path) -> None:
     """Serve: stand in front of the app and guard what the configuration protects."""
     signal.signal(signal.SIGTERM, _end_while_starting)  # before anything that takes time is imported
@@ -50,7 +41,7 @@ def run(config: Path) -> None:
     from gatekeeper.telemetry.log import loggers_to
     from gatekeeper.workers.cores import worker_count
 
-    settings = _load(config)
+    settings = load(config)
     workers = worker_count(settings.workers)
     if workers > 1:
         _run_workers(settings, workers)
@@ -58,13 +49,13 @@ def run(config: Path) -> None:
     try:
         log = open_configured_log(settings)
     except GatekeeperError as error:
-        _fail(str(error))
+        fail(str(error))
     with closing(log), loggers_to(log, settings.log.level):
-        _run(_serve(settings, log))
+        run_to_end(_serve(settings, log))
 
 
 @main.command()
-@_CONFIG
+@CONFIG
 @click.option("--json", "as_json", is_flag=True, help="Print the problems as JSON.")
 def check(config: Path, as_json: bool) -> None:
     """Check the configuration: every problem at once, with line and column.
@@ -94,7 +85,7 @@ def check(config: Path, as_json: bool) -> None:
 
 
 @main.command()
-@_CONFIG
+@CONFIG
 @click.option("--ready", is_flag=True, help="Ask whether it can serve, not only whether it lives.")
 @click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
 def health(config: Path, ready: bool, as_json: bool) -> None:
@@ -115,7 +106,7 @@ def health(config: Path, ready: bool, as_json: bool) -> None:
 @main.command()
 @click.argument("method")
 @click.argument("url")
-@_CONFIG
+@CONFIG
 @click.option("--cookie", "cookie", help="`-` reads the Cookie header from standard input (arguments leak).")
 @click.option("--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A further request header.")
 @click.option("--json", "as_json", is_flag=True, help="Print the explanation as JSON.")
@@ -129,10 +120,10 @@ def explain(method: str, url: str, config: Path, cookie: str | None, headers: tu
     if cookie not in (None, "-"):
         raise click.UsageError("--cookie takes only `-`: give the Cookie header on standard input, as arguments leak")
     cookie_header = sys.stdin.read().strip() if cookie == "-" else None
-    settings = _load(config)
-    _set_up_logging("error")
+    settings = load(config)
+    set_up_logging("error")
     try:
-        explanation = _run(explain_request(settings, method, url, cookie_header, headers))
+        explanation = run_to_end(explain_request(settings, method, url, cookie_header, headers))
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     click.echo(json.dumps(dict(explanation), indent=2) if as_json else _as_lines(explanation))
@@ -144,7 +135,7 @@ def sessions() -> None:
 
 
 @sessions.command("list")
-@_CONFIG
+@CONFIG
 @click.option("--user", metavar="ID_OR_EMAIL", help="Only this user's.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="How many at most.")
 @click.option("--json", "as_json", is_flag=True, help="Print them as JSON.")
@@ -152,9 +143,9 @@ def list_sessions(config: Path, user: str | None, limit: int, as_json: bool) -> 
     """List sessions, newest first, without their tokens.  Exit status 1 where there is none."""
     from gatekeeper import sessions_command  # what only this command needs
 
-    settings = _load(config)
-    _set_up_logging("error")
-    listing = _run(sessions_command.list_sessions(settings, user, limit, time.time_ns() // 1_000_000))
+    settings = load(config)
+    set_up_logging("error")
+    listing = run_to_end(sessions_command.list_sessions(settings, user, limit, time.time_ns() // 1_000_000))
     if as_json:
         click.echo(json.dumps(sessions_command.documents_of(listing), indent=2))
     elif listing.records:
@@ -168,7 +159,7 @@ def list_sessions(config: Path, user: str | None, limit: int, as_json: bool) -> 
 
 @sessions.command("revoke")
 @click.argument("names", metavar="[TOKEN_OR_ID | -]...", nargs=-1)
-@_CONFIG
+@CONFIG
 @click.option("--user", metavar="ID_OR_EMAIL", help="All sessions of this user.")
 @click.option("--all-but", metavar="TOKEN_OR_ID", help="All sessions of the same user but this one.")
 @click.option("--yes", is_flag=True, help="Do not ask before more than one is revoked.")
@@ -187,8 +178,8 @@ def revoke_sessions(
         raise click.UsageError("name sessions, or a user with --user, or the session to keep with --all-but")
     can_ask = "-" not in (*names, all_but) and sys.stdin.isatty()
     wanted, kept = _with_input(names, all_but)
-    settings = _load(config)
-    _set_up_logging("error")
+    settings = load(config)
+    set_up_logging("error")
 
     def confirm(count: int) -> bool:
         if yes:
@@ -199,9 +190,9 @@ def revoke_sessions(
 
     now_ms = time.time_ns() // 1_000_000
     try:
-        done = _run(sessions_command.revoke_sessions(settings, wanted, user, kept, now_ms, confirm))
+        done = run_to_end(sessions_command.revoke_sessions(settings, wanted, user, kept, now_ms, confirm))
     except sessions_command.Refused:
-        _fail("nothing was revoked")
+        fail("nothing was revoked")
     if as_json:
         click.echo(msgspec.json.encode(done))
     else:
@@ -211,19 +202,28 @@ def revoke_sessions(
 
 
 @main.command()
-@_CONFIG
+@CONFIG
 @click.option("--feed", is_flag=True, help="Let the store tell running gates of revoked sessions and changed users.")
 @click.option("--undo", is_flag=True, help="Take away again what was set up.")
 @click.option("--print", "is_dry", is_flag=True, help="Print the statements for somebody else to run; change nothing.")
 def migrate(config: Path, feed: bool, undo: bool, is_dry: bool) -> None:
-    """Prepare the store: `--feed` sets up triggers in a database, and notifications in Redis.
+    """Prepare the store: in accounts mode its tables, and the feed with them.
 
-    It may be run again at any time, and must be after `store.tables` or `store.columns` changed.
+    `--feed` sets up triggers in a database, and notifications in Redis, and nothing else.  Either may be run again at
+    any time; the feed must be after `store.tables` or `store.columns` changed.
     """
+    settings = load(config)
     if not feed:
-        raise click.UsageError("say what: --feed is what can be migrated")
-    settings = _load(config)
-    _run(_migrate_feed(settings, undo=undo, is_dry=is_dry))
+        if not settings.accounts.enabled:
+            raise click.UsageError("say what: --feed is what can be migrated while accounts.enabled is off")
+        if undo or is_dry:
+            raise click.UsageError("--undo and --print are for --feed: tables of accounts are not taken away")
+        run_to_end(_migrate_accounts(settings))
+        return
+    run_to_end(_migrate_feed(settings, undo=undo, is_dry=is_dry))
+
+
+main.add_command(users)
 
 
 @main.command()
@@ -241,8 +241,8 @@ def demo(host: str, port: int) -> None:
     """Try it: a sample app with two users behind the gate, without any set-up."""
     from gatekeeper.demo.run import run_demo
 
-    _set_up_logging("error")
-    _run(run_demo(host, port))
+    set_up_logging("error")
+    run_to_end(run_demo(host, port))
 
 
 def _with_input(names: tuple[str, ...], all_but: str | None) -> tuple[list[str], str | None]:
@@ -261,15 +261,6 @@ def _with_input(names: tuple[str, ...], all_but: str | None) -> tuple[list[str],
 def _end_while_starting(_number: int, _frame: object) -> NoReturn:
     """SIGTERM before the server waits for it.  The kernel drops it where process 1 of a container has no handler."""
     sys.exit(0)
-
-
-def _load(config: Path) -> Settings:
-    try:
-        return load_file(config, os.environ)
-    except ConfigError as error:
-        for problem in error.problems:
-            click.echo(str(problem), err=True)
-        _fail(f"{config} cannot be used; nothing was started")
 
 
 async def _serve(settings: Settings, log: "Log") -> None:
@@ -294,6 +285,13 @@ async def _serve(settings: Settings, log: "Log") -> None:
         await asyncio.wait((stopping, again))
 
 
+async def _migrate_accounts(settings: Settings) -> None:
+    from gatekeeper.migrate_command import migrate_accounts
+
+    async for line in migrate_accounts(settings):
+        click.echo(line)
+
+
 async def _migrate_feed(settings: Settings, *, undo: bool, is_dry: bool) -> None:
     from gatekeeper.stores.feeds.setup import as_text, set_up  # what only this command needs
 
@@ -310,34 +308,10 @@ def _run_workers(settings: Settings, workers: int) -> None:
     try:
         in_order = run_workers(settings, workers)
     except GatekeeperError as error:
-        _fail(str(error))
+        fail(str(error))
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(0 if in_order else 1)
-
-
-def _run(work: Coroutine[Any, Any, Any]) -> Any:
-    try:
-        if sys.platform == "win32":
-            return asyncio.run(work)
-        import uvloop
-
-        return uvloop.run(work)
-    except GatekeeperError as error:
-        _fail(str(error))
-    except KeyboardInterrupt:
-        sys.exit(130)
-
-
-def _set_up_logging(level: str) -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-
-
-def _fail(message: str) -> NoReturn:
-    click.secho(f"gatekeeper: {message}", fg="red", err=True)
-    sys.exit(1)
 
 
 def _as_lines(explanation: list[tuple[str, str]]) -> str:

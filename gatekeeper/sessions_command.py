@@ -139,7 +139,7 @@ def device_of(user_agent: str | None) -> str:
         return "-"
     browser = next((name for mark, name in _BROWSERS if mark in user_agent), None)
     if browser is None:
-        return _printable(user_agent.partition(" ")[0])[:24]
+        return printable(user_agent.partition(" ")[0])[:24]
     system = next((name for mark, name in _SYSTEMS if mark in user_agent), None)
     return browser if system is None else f"{browser} on {system}"
 
@@ -188,19 +188,20 @@ async def _all_but(writer: SessionWriter, name: str, user: str | None) -> _Choic
 def _row(record: SessionRecord, now_ms: int) -> tuple[str, ...]:
     session, user = record.session, record.user
     return (
-        _printable(session.id),
-        _printable(user.email),
+        printable(session.id),
+        printable(user.email),
         device_of(session.user_agent),
-        _printable(session.ip_address or "-"),
-        *(_minute(ms) for ms in (session.created_at_ms, session.updated_at_ms, session.expires_at_ms)),
+        printable(session.ip_address or "-"),
+        *(minute(ms) for ms in (session.created_at_ms, session.updated_at_ms, session.expires_at_ms)),
         state_of(record, now_ms),
     )
 
 
-def _minute(ms: int) -> str:
+def minute(ms: int) -> str:
+    """A time as people read it, UTC, to the minute."""
     return f"{(_EPOCH + timedelta(milliseconds=ms)).replace(tzinfo=None).isoformat(' ', 'minutes')}Z"
 
 
-def _printable(text: str) -> str:
-    """Without what would steer a terminal: a stranger chose these texts."""
+def printable(text: str) -> str:
+    """The text without what would steer a terminal: a stranger chose these texts."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

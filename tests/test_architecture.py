@@ -23,13 +23,14 @@ CORE_ORDER = (
         "session_data",
         "session_data_writing",
         "session_cookies",
+        "email_tokens",
         "lifecycle",
         "credentials",
         "assertions",
         "policy",
         "decide",
     ),
-    *("forwarding", "identity", "headers", "response_headers", "responses", "accounts"),
+    *("forwarding", "identity", "headers", "response_headers", "responses", "accounts", "attempts"),
 )
 RANKS = {
     "core": 0,
@@ -44,6 +45,10 @@ RANKS = {
     "explain": 6,
     "health": 6,
     "sessions_command": 6,
+    "users_command": 6,
+    "migrate_command": 6,
+    "users_cli": 6,
+    "command_line": 6,
     "cli": 6,
     "__main__": 6,
 }

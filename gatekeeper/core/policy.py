@@ -15,10 +15,12 @@ def fault_of(record: SessionRecord, now_ms: int) -> Reason | None:
     """
     if record.session.expires_at_ms < now_ms:
         return Reason.SESSION_EXPIRED
-    user = record.user
-    if user.banned and (user.ban_expires_ms is None or user.ban_expires_ms > now_ms):
-        return Reason.USER_BANNED
-    return None
+    return Reason.USER_BANNED if is_banned(record.user, now_ms) else None
+
+
+def is_banned(user: User, now_ms: int) -> bool:
+    """Whether this user may not be signed in now."""
+    return user.banned and (user.ban_expires_ms is None or user.ban_expires_ms > now_ms)
 
 
 def next_change_ms(record: SessionRecord, fresh_age_s: float, now_ms: int) -> int:

@@ -40,6 +40,11 @@ def data_lines(
     return [_line(name, part, scope, max_age_s if part else 0) for name, part in cookies.items()]
 
 
+def dont_remember_line(names: CookieNames, signed: str, scope: CookieScope) -> str:
+    """The cookie of who is not to be remembered, until the browser is closed; with "" it is cleared."""
+    return _line(names.dont_remember, signed, scope, None if signed else 0)
+
+
 def clearing_lines(names: CookieNames, header: str | None, scope: CookieScope) -> list[str]:
     """Everything of a session is removed, with what the request's Cookie header has of session_data."""
     chunks = session_data_names(header, names.session_data)

@@ -41,8 +41,8 @@ def record_of(
 
     `*_extra` are the declared further fields, `organizations` id and slug of each that the user is a member of.
     """
-    read_session = _session_of(session, session_extra)
-    read_user = _user_of(user, user_extra, organizations)
+    read_session = session_of(session, session_extra)
+    read_user = user_of(user, user_extra, organizations)
     if read_session is None or read_user is None or read_session.user_id != read_user.id:
         return None
     return SessionRecord(read_session, read_user)
@@ -73,7 +73,8 @@ def iso_text(ms: int) -> str:
     return (_EPOCH + ms * _MILLISECOND).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
-def _session_of(row: Mapping[str, Any], extra: Sequence[str]) -> Session | None:
+def session_of(row: Mapping[str, Any], extra: Sequence[str] = ()) -> Session | None:
+    """The session that a row makes, or None."""
     expires, created, updated = (date_ms(row.get(name)) for name in ("expiresAt", "createdAt", "updatedAt"))
     session_id, user_id, token = _id(row.get("id")), _id(row.get("userId")), row.get("token")
     if expires is None or created is None or updated is None or session_id is None or user_id is None:
@@ -96,7 +97,10 @@ def _session_of(row: Mapping[str, Any], extra: Sequence[str]) -> Session | None:
     )
 
 
-def _user_of(row: Mapping[str, Any], extra: Sequence[str], organizations: Iterable[Sequence[object]]) -> User | None:
+def user_of(
+    row: Mapping[str, Any], extra: Sequence[str] = (), organizations: Iterable[Sequence[object]] = ()
+) -> User | None:
+    """The user that a row makes, or None."""
     created, updated = date_ms(row.get("createdAt")), date_ms(row.get("updatedAt"))
     user_id, name, email = _id(row.get("id")), _text(row.get("name")), _text(row.get("email"))
     if created is None or updated is None or user_id is None or name is None or email is None:

@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 from sqlalchemy import Connection, SelectBase, inspect
 from sqlalchemy.exc import DBAPIError
 
-from gatekeeper.core.errors import StoreUnavailable
+from gatekeeper.core.errors import GatekeeperError, StoreUnavailable
 from gatekeeper.core.model import SessionRecord, SessionToken
 from gatekeeper.stores.feeds.feed import Channel, Memory
 from gatekeeper.stores.protocol import TIMEOUT_S, can_be_sent
@@ -142,7 +142,11 @@ class SqlStore:
 
         It is done once: a connection that turns out to be dead makes the database unavailable.
         """
-        return await self._within_time(lambda opened: opened.look(work))
+        return await self.work_as_planned(lambda _, connection: work(connection))
+
+    async def work_as_planned(self, work: Callable[[Plan, Connection], _T]) -> _T | None:
+        """As `work`, with the plan that fits the tables as they are."""
+        return await self._within_time(lambda opened: opened.look(lambda connection: work(opened.plan, connection)))
 
     async def _within_time(self, use: Callable[[Opened], Awaitable[_T]]) -> _T | None:
         opened = None
@@ -207,6 +211,26 @@ class SqlStore:
         task = asyncio.get_running_loop().create_task(closing)
         self._closings.add(task)
         task.add_done_callback(self._closings.discard)
+
+
+async def work_alone(database: Database, work: Callable[[Connection], _T], *, timeout_s: float) -> _T:
+    """What this gives on a connection that is opened and closed for it, whatever tables there are.
+
+    Raises StoreUnavailable as `SqlStore.work`, and what `work` raises on purpose.
+    """
+    database.state()
+    opened = database.open(1, timeout_s)
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await opened.look(work)
+    except GatekeeperError:
+        raise
+    except TimeoutError as exc:
+        raise StoreUnavailable(f"{database.label}: no answer within {timeout_s:g} s") from exc
+    except Exception as exc:  # as in `SqlStore`
+        raise StoreUnavailable(f"{database.label}: {_cause_of(exc)}") from exc
+    finally:
+        await opened.close()
 
 
 def _find(plan: Plan, token: str, execute: Execute) -> _Found | None:

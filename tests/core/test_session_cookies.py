@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gatekeeper.core.cookies import cookie_names
-from gatekeeper.core.session_cookies import CookieScope, clearing_lines, data_lines, token_line
+from gatekeeper.core.session_cookies import CookieScope, clearing_lines, data_lines, dont_remember_line, token_line
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "session-data.json").read_text(encoding="utf-8"))
 NAMES = cookie_names("better-auth", secure=False)
@@ -84,3 +84,9 @@ def test_clearing_everything_in_better_auths_order() -> None:
     header = f"{DATA}.1=y; {token}=T; {DATA}.0=x; {DATA}=z"
     wanted = [token, DATA, f"{DATA}.1", f"{DATA}.0", forget]
     assert clearing_lines(NAMES, header, SCOPE) == [f"{name}={CLEARED}" for name in wanted]
+
+
+def test_dont_remember_ends_with_the_browser_and_can_be_cleared() -> None:
+    line = "better-auth.dont_remember=true.sig%3D" + PLAIN
+    assert dont_remember_line(NAMES, "true.sig%3D", SCOPE) == line
+    assert dont_remember_line(NAMES, "", SCOPE) == "better-auth.dont_remember=" + CLEARED
