@@ -13,6 +13,9 @@ COMPILED = snapshot()
 APP_AGE_MS = 60_000
 """The app's cookieCache.maxAge: longer than the gate's."""
 
+ALL = 3
+"""In place of a worker's number: all of them."""
+
 taken = {"looks": 0, "fed": 0, "cookies": 0, "reads": 0}
 """How much was seen, of all runs: looks at a worker, those of which a feed was in order; cookies that have decided."""
 
@@ -41,10 +44,14 @@ class Run:
     def worker(self, number: int) -> Worker:
         return self.workers[number % len(self.workers)]
 
-    def connection(self, number: int) -> list[Connection]:
-        """That of a worker, where it has one."""
-        connection = self.worker(number).channel.connection
-        return [] if connection is None else [connection]
+    def some(self, number: int) -> list[Worker]:
+        """One of them, or all."""
+        return self.workers if number == ALL else [self.worker(number)]
+
+    def connections(self, number: int) -> list[Connection]:
+        """Those of these workers that have one."""
+        found = (worker.channel.connection for worker in self.some(number))
+        return [connection for connection in found if connection is not None]
 
     def token(self, number: int) -> str:
         return self.tokens[-1 - number % len(self.tokens)]
@@ -77,7 +84,10 @@ class Run:
             changed = Row(row.user, row.created_ms, self.world.now_ms() + lasts_s * 1000, row.version + 1)
             self.commit([token], lambda: self.store.rows.update({token: changed}), session_message(token))
 
-    def change_user(self, user: str, role: str, banned: bool) -> None:
+    def change_user(self, number: int, role: str, banned: bool) -> None:
+        """That of a session, or somebody."""
+        row = self.store.rows.get(self.token(number))
+        user = "ada" if row is None else row.user
         person = self.store.people[user]
 
         def change() -> None:
@@ -156,35 +166,35 @@ class Run:
 
     # feeds
 
-    def feeds_lag(self, seconds: float) -> None:
+    def feeds_lag(self, number: int, seconds: float) -> None:
         """A marker may be on its way when they begin to."""
-        for number in range(len(self.workers)):
-            for connection in self.connection(number):
-                connection.is_held = True
+        for connection in self.connections(number):
+            connection.is_held = True
         self.wait(seconds)
 
     def feeds_tell(self, seconds: float, some: int) -> None:
         """After so long, some of what waits."""
         self.wait(seconds)
-        for number in range(len(self.workers)):
-            for connection in self.connection(number):
-                self.world.do(partial(connection.deliver, some))
+        for connection in self.connections(ALL):
+            self.world.do(partial(connection.deliver, some))
 
-    def feed_catches_up(self, number: int) -> None:
-        for connection in self.connection(number):
+    def feeds_catch_up(self, number: int) -> None:
+        for connection in self.connections(number):
             connection.is_held = False
             self.world.do(partial(connection.deliver, len(connection.queue)))
 
-    def feed_is_lost(self, number: int, silently: bool, opens: str) -> None:
-        self.feed_opens(number, opens)
-        for connection in self.connection(number):
+    def feeds_are_lost(self, number: int, silently: bool, opens: str) -> None:
+        self.feeds_open(number, opens)
+        for connection in self.connections(number):
             self.world.do(connection.fall_silent if silently else connection.cut)
 
-    def feed_opens(self, number: int, how: str) -> None:
-        """From now on."""
-        channel = self.worker(number).channel
-        channel.refuses = how == "not"
-        self.world.do(channel.opens.clear if how == "slowly" else channel.opens.set)
+    def feeds_open(self, number: int, how: str, seconds: float = 0.0) -> None:
+        """From now on.  And this is what becomes of it so much later."""
+        for worker in self.some(number):
+            worker.channel.refuses = how == "not"
+            self.world.do(worker.channel.opens.clear if how == "slowly" else worker.channel.opens.set)
+        if seconds > 0:
+            self.wait_and_look(seconds)
 
     # the store
 
@@ -222,9 +232,8 @@ class Run:
         """For long enough that cookies which are written from now on count."""
         self.store.fails = False
         self.store_answers_all()
-        for number in range(len(self.workers)):
-            self.feed_opens(number, "at once")
-            self.feed_catches_up(number)
+        self.feeds_open(ALL, "at once")
+        self.feeds_catch_up(ALL)
         self.wait(12.0)
 
     def wait(self, seconds: float) -> None:
