@@ -696,3 +696,10 @@ def test_replace_cookies(header, result):
 def test_keys_say_whether_there_are_older_ones():
     assert Keys(["current", "older"]).has_older
     assert not Keys(["current"]).has_older
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"), [("a", "a", True), ("a", "b", False), ("ł", "ł", True), ("", "a", False)]
+)
+def test_secrets_are_compared_by_their_bytes(one, other, same):
+    assert cookies.is_same_secret(one, other) is same
