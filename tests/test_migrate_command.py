@@ -24,7 +24,7 @@ from tests.servers.labs import MariadbLab, PostgresLab
 from tests.stores.account_places import AccountPlace, MariadbAccounts, PostgresAccounts, SqliteAccounts
 from tests.stores.conftest import mariadb_server, postgres_server
 from tests.stores.opening import settings_on
-from tests.stores.test_accounts import NOW_MS, new_session, new_user
+from tests.stores.test_sql_accounts import NOW_MS, new_session, new_user
 from tests.test_cli import FINE, call
 
 __all__ = ["mariadb_server", "postgres_server"]  # fixtures

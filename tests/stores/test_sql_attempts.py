@@ -15,7 +15,7 @@ from gatekeeper.stores.sql_attempts import SWEEP_MS, SqlAttempts
 from tests.better_auth_db import execute
 from tests.stores.account_places import AccountPlace
 from tests.stores.opening import settings_on
-from tests.stores.test_accounts import PLACES
+from tests.stores.test_sql_accounts import PLACES
 
 NOW_MS = 1_790_000_000_123
 LIMIT = Limit(5, 60_000)
