@@ -211,9 +211,7 @@ def test_run_writes_its_log_to_the_file(config: Path) -> None:
         text += reader.read()
         assert process.stderr is not None
         assert process.stderr.read() == ""
-    began, *feed, stopping, ended = (line for line in text.splitlines() if "listening on" not in line)
-    (listening,) = (line for line in text.splitlines() if "listening on" in line)
-    assert all("migrate --feed" in line for line in feed), feed
+    began, listening, stopping, ended = (line for line in text.splitlines() if "migrate --feed" not in line)
     assert "SIGTERM: finishing what is in flight" in stopping
     assert re.match(r"[0-9:.]+Z AUDIT +started listen=\['http://127\.0\.0\.1:[0-9]+'\]", began)
     assert re.match(r"[0-9:.]+Z INFO +listening on http", listening)

@@ -313,7 +313,7 @@ async def test_the_file_is_opened_for_writing_with_the_first_write(path: Path) -
 
 async def test_a_file_that_another_one_is_writing_to_is_unavailable(path: Path) -> None:
     place, session = await sqlite_session(path)
-    tables = tables_of(place.settings().store)
+    tables = tables_of(place.settings())
     reader = SqlStore(SqliteFile(path), tables)
     writer = SqlWriter(reader, SqlStore(SqliteFile(path, writable=True), tables, timeout_s=1), tables)
     with closing(sqlite3.connect(path)) as connection:
@@ -326,7 +326,7 @@ async def test_a_file_that_another_one_is_writing_to_is_unavailable(path: Path) 
 
 async def test_what_only_reads_cannot_write(path: Path) -> None:
     _, session = await sqlite_session(path)
-    tables = tables_of(settings_on(f"sqlite:///{path}").store)
+    tables = tables_of(settings_on(f"sqlite:///{path}"))
     reader = SqlStore(SqliteFile(path), tables)
     writer = SqlWriter(reader, reader, tables)
     with pytest.raises(StoreUnavailable, match="readonly"):
