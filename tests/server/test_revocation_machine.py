@@ -205,7 +205,7 @@ def test_nothing_is_believed_for_more_than_a_second_and_nobody_is_refused(
 
 
 def test_the_runs_went_everywhere() -> None:
-    assert taken["looks"] > 2_000
-    assert taken["looks"] * 0.3 < taken["fed"] < taken["looks"] * 0.9
-    assert taken["cookies"] > 200
-    assert taken["reads"] > 2_000
+    assert taken["looks"] > 500
+    assert taken["looks"] * 0.1 < taken["fed"] < taken["looks"] * 0.95
+    assert taken["cookies"] > 20
+    assert taken["reads"] > 500
