@@ -9,7 +9,18 @@ import re
 from gatekeeper.config.schema import Settings
 from gatekeeper.core.cookies import find_cookie, find_session_data, verify_token
 from gatekeeper.core.identity import identity_headers
-from gatekeeper.core.model import Access, Allow, AnswerPreflight, Decision, Deny, Reason, Require, Route, SignIn
+from gatekeeper.core.model import (
+    NO_CONDITION,
+    Access,
+    Allow,
+    AnswerPreflight,
+    Decision,
+    Deny,
+    Reason,
+    Require,
+    Route,
+    SignIn,
+)
 from gatekeeper.core.routing import match_route
 from gatekeeper.core.session_data import SessionDataFault, decode
 from gatekeeper.core.urls import origin_of
@@ -118,7 +129,7 @@ def _describe_route(route: Route) -> Explanation:
     lines = [("rule", "none: the default holds" if not route.rules else route.name), ("access", route.access.value)]
     if route.access is Access.PUBLIC:
         lines.append(("identity", route.identity))
-    if route.require != Require():
+    if route.require != NO_CONDITION:
         lines.append(("requires", _describe_require(route.require)))
     if route.methods is not None:
         lines.append(("methods", ", ".join(sorted(route.methods))))

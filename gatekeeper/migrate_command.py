@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gatekeeper.config.schema import Settings
 from gatekeeper.config.server_url import KINDS
-from gatekeeper.config.store_checks import SQLITE, SQLITE_FILE, kind_of
+from gatekeeper.config.store_checks import SQLITE, kind_of, sqlite_path
 from gatekeeper.core.errors import GatekeeperError, StoreUnavailable
 from gatekeeper.migrations import upgrade
 from gatekeeper.stores import open_database
@@ -27,7 +27,7 @@ async def migrate_accounts(settings: Settings) -> AsyncGenerator[str]:
     refuse_without_database(settings)
     url = settings.store.url
     if kind_of(url) == SQLITE:
-        _make_file(Path(url.removeprefix(SQLITE_FILE)))
+        _make_file(sqlite_path(url))
     database = open_database(url, writable=True)
     try:
         made = await work_alone(database, lambda found: in_transaction(found, upgrade), timeout_s=MIGRATE_S)

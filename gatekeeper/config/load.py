@@ -14,7 +14,7 @@ from gatekeeper.config.decode import Decoder
 from gatekeeper.config.problems import ConfigError, Problem
 from gatekeeper.config.schema import Log, Secret, Settings, Store, Upstream
 from gatekeeper.config.secret_checks import HOW_TO_MAKE_ONE
-from gatekeeper.config.store_checks import SQLITE_FILE
+from gatekeeper.config.store_checks import SQLITE_FILE, sqlite_path
 from gatekeeper.config.tree import Entry, MappingNode, Node, Place, Scalar, SequenceNode, TreeReader
 
 __all__ = ["ConfigError", "Problem", "load_file", "load_text"]
@@ -172,5 +172,5 @@ def _resolve_store(store: Store, base_dir: Path) -> Store:
     """The store with the path of an SQLite file made absolute; links are followed when it is opened, not now."""
     if not store.url.startswith(SQLITE_FILE):
         return store
-    path = (base_dir / store.url.removeprefix(SQLITE_FILE)).absolute()
+    path = (base_dir / sqlite_path(store.url)).absolute()
     return msgspec.structs.replace(store, url=f"{SQLITE_FILE}{path}")

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from gatekeeper.config.app_url import parse_app_url
 from gatekeeper.config.redis_url import parse_redis_url
@@ -32,6 +33,11 @@ _EXPECTED = (
 def kind_of(url: str) -> str:
     """The scheme of a store's URL."""
     return url.partition(":")[0]
+
+
+def sqlite_path(url: str) -> Path:
+    """The file that a SQLite store's URL names."""
+    return Path(url.removeprefix(SQLITE_FILE))
 
 
 def check_store(settings: Settings) -> Iterator[Finding]:

@@ -23,7 +23,7 @@ from functools import reduce
 
 import msgspec
 
-from gatekeeper.core.model import Access, Preflight, Reason, Require, Route, Rule, Target
+from gatekeeper.core.model import NO_CONDITION, Access, Preflight, Reason, Require, Route, Rule, Target
 from gatekeeper.core.urls import ascii_lower, fold_segment, readings_of
 
 _STRICTNESS = (Access.PUBLIC, Access.PRESENCE, Access.SESSION, Access.FRESH)
@@ -293,7 +293,7 @@ def _parsed(rule: Rule) -> Pattern:
 
 
 def _default_route(access: Access) -> Route:
-    return Route("default", access, "none", Require(), None, "deny", "reject", "")
+    return Route("default", access, "none", NO_CONDITION, None, "deny", "reject", "")
 
 
 def _route_of(rule: Rule, upstream: str) -> Route:

@@ -2,14 +2,13 @@
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec.structs import asdict
 
 from gatekeeper.config.schema import Settings, Store
 from gatekeeper.config.server_url import parse_server_url
-from gatekeeper.config.store_checks import APP, REDIS, SQLITE, SQLITE_FILE, kind_of
+from gatekeeper.config.store_checks import APP, REDIS, SQLITE, kind_of, sqlite_path
 from gatekeeper.core.cookies import Keys
 from gatekeeper.stores.feeds.feed import Channel, Memory
 from gatekeeper.stores.feeds.sqlite import SqliteChannel
@@ -70,7 +69,7 @@ def open_redis(url: str, store: Store) -> "RedisStore":
 def open_database(url: str, *, writable: bool = False) -> Database:
     """The database at this URL.  Only a SQLite file is opened otherwise for writing than for reading."""
     if kind_of(url) == SQLITE:
-        return SqliteFile(_path_of(url), writable=writable)
+        return SqliteFile(sqlite_path(url), writable=writable)
     from gatekeeper.stores.servers import ServerDatabase  # takes 7 MB, which SQLite has no use for
 
     return ServerDatabase(parse_server_url(url))
@@ -79,14 +78,10 @@ def open_database(url: str, *, writable: bool = False) -> Database:
 def _channel_of(url: str, tables: Tables) -> Callable[[Memory], Channel] | None:
     """How the database at this URL tells of changes, if it can."""
     if kind_of(url) == SQLITE:
-        return partial(SqliteChannel, _path_of(url), tables)
+        return partial(SqliteChannel, sqlite_path(url), tables)
     address = parse_server_url(url)
     if address.kind != "postgresql":
         return None
     from gatekeeper.stores.feeds.postgres import PostgresChannel  # takes as much
 
     return lambda _: PostgresChannel(address, tables)
-
-
-def _path_of(url: str) -> Path:
-    return Path(url.removeprefix(SQLITE_FILE))

@@ -4,12 +4,11 @@ Each engine has statements of its own; what only one of them needs is imported w
 """
 
 from collections.abc import AsyncGenerator, Iterator
-from pathlib import Path
 
 from gatekeeper.config.redis_url import parse_redis_url
 from gatekeeper.config.schema import Settings
 from gatekeeper.config.server_url import KINDS, parse_server_url
-from gatekeeper.config.store_checks import APP, REDIS, SQLITE, SQLITE_FILE, kind_of
+from gatekeeper.config.store_checks import APP, REDIS, SQLITE, SQLITE_FILE, kind_of, sqlite_path
 from gatekeeper.core.errors import GatekeeperError, MissingTable
 from gatekeeper.stores import tables_of
 from gatekeeper.stores.feeds import sqlite_setup
@@ -83,7 +82,7 @@ async def _apply_to_redis(url: str, *, undo: bool) -> list[str]:
 async def _apply_to_database(settings: Settings, *, undo: bool) -> str:
     url, statements = settings.store.url, _statements(settings, undo=undo)
     if kind_of(url) == SQLITE:
-        sqlite_setup.apply(Path(url.removeprefix(SQLITE_FILE)), statements)
+        sqlite_setup.apply(sqlite_path(url), statements)
     else:
         require("asyncpg", "postgres")
         from gatekeeper.stores.feeds.postgres_setup import apply
