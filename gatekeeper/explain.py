@@ -115,7 +115,7 @@ async def _explain(settings: Settings, gate: Gate, parsed: Parsed) -> Explanatio
         lines.append(("read as", "/" + "/".join(target.folded) + " (by rules under protect)"))
     if target.slash_reading is not None:
         lines.append(("or as", target.slash_reading.path + " (encoded slashes taken for slashes)"))
-    if owns(target):
+    if owns(target, gate.runtime.snapshot.own_paths):
         return [*lines, ("rule", "the gate's own path, never forwarded"), ("decision", "answered by the gate")]
     route = match_route(gate.runtime.snapshot.table, target)
     if isinstance(route, Route):

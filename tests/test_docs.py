@@ -38,7 +38,7 @@ def test_each_reason_is_documented_and_explained() -> None:
 
 
 async def test_each_metric_is_documented(tmp_path: Path) -> None:
-    async with running_gate("http://127.0.0.1:9", tmp_path / "auth.db") as gate:
+    async with running_gate("http://127.0.0.1:9", tmp_path / "auth.db", "accounts: {enabled: true}\n") as gate:
         names = Exposition(gate.served.telemetry).names()
     names += ["gatekeeper_workers", "gatekeeper_worker_restarts_total"]  # of the supervisor: test_workers.py
     rows = re.findall(r"^\| `((?:gatekeeper|process)_[a-z_]+)` \|", (DOCS / "metrics.md").read_text(), re.MULTILINE)
@@ -50,6 +50,14 @@ def test_each_field_of_an_access_line_is_documented() -> None:
     example = json.loads(re.search(r"^\{.*\}$", page, re.MULTILINE)[0])
     assert tuple(example) == ("kind", *AccessLine.__struct_fields__)
     assert [name for name in AccessLine.__struct_fields__ if f"`{name}`" not in page] == []
+
+
+def test_each_audit_event_is_documented() -> None:
+    sources = "".join(path.read_text() for path in (ROOT / "gatekeeper").rglob("*.py"))
+    events = set(re.findall(r"""\baudit\(\s*"(\w+)\"""", sources))
+    assert "signed_in" in events
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| ", (DOCS / "logs.md").read_text(), re.MULTILINE)
+    assert events - {"event"} <= {name for row in rows for name in re.findall(r"`(\w+)`", row)}
 
 
 def test_each_command_and_option_is_documented() -> None:
@@ -87,7 +95,9 @@ def _yaml_blocks(page: Path) -> list[str]:
     return re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/configuration.md", "docs/migration.md", "docs/stores.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/configuration.md", "docs/migration.md", "docs/stores.md", "docs/accounts.md"]
+)
 def test_configurations_in_the_documentation_load(page: str) -> None:
     blocks = _yaml_blocks(ROOT / page)
     assert blocks

@@ -7,11 +7,9 @@ so that nobody believes to have it; off, empty and the default are accepted.
 from collections.abc import Iterator
 from typing import Any
 
-from gatekeeper.config.schema import Assertion, Limits, Settings
+from gatekeeper.config.schema import Assertion, Settings
 
 _DEFAULTS: dict[str, Any] = {
-    "accounts.enabled": False,
-    "accounts.sign_up": False,
     "accounts.smtp": None,
     "branding.name": None,
     "branding.logo": None,
@@ -23,7 +21,6 @@ _DEFAULTS: dict[str, Any] = {
     "identity.assertion.algorithm": Assertion().algorithm,
     "identity.assertion.ttl": Assertion().ttl,
     "forward_auth.envoy_grpc": None,
-    "limits.sign_in_attempts": Limits().sign_in_attempts,
     "admin.token": None,
 }
 

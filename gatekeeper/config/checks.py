@@ -8,6 +8,7 @@ import ipaddress
 import re
 from collections.abc import Iterator
 
+from gatekeeper.config.account_checks import check_accounts
 from gatekeeper.config.addresses import (
     exact_origin,
     is_same_listener,
@@ -41,6 +42,7 @@ def findings(settings: Settings) -> Iterator[Finding]:
     yield from _check_admin(settings)
     yield from _check_log(settings)
     yield from check_store(settings)
+    yield from check_accounts(settings)
     yield from check_secrets(settings)
     yield from _check_public_url(settings)
     yield from _check_origins(settings)
@@ -161,7 +163,7 @@ def _check_durations(settings: Settings) -> Iterator[Finding]:
             yield f"session.{name}", _ZERO
     if settings.session.update_age > settings.session.expires_in:
         yield "session.update_age", "this is longer than expires_in: a session would never be extended"
-    if settings.session.extend == "gate":
+    if settings.session.extend == "gate" or settings.accounts.enabled:
         cache = settings.session.cookie_cache
         ages = {"expires_in": settings.session.expires_in}
         ages |= {"cookie_cache.max_age": cache.max_age} if cache.enabled else {}

@@ -96,7 +96,12 @@ def _check_coverage(settings: Settings, sign_in: Target) -> Iterator[Finding]:
         where = f"{_rule_path(settings, rules.index(route.rules[0]))}.path" if route.rules else "default"
         yield where, f"this covers the sign-in page {sign_in.path}, so nobody could sign in; list that under public"
     base_path = settings.accounts.base_path
-    if settings.default == "session" and not all(_is_public(table, f"{base_path}/{call}") for call in _API_CALLS):
+    is_companion = not settings.accounts.enabled  # whose own paths are open whatever the rules say
+    if (
+        is_companion
+        and settings.default == "session"
+        and not all(_is_public(table, f"{base_path}/{call}") for call in _API_CALLS)
+    ):
         yield "default", f"with `session` the app's {base_path} must be listed under public"
     path = f"{base_path.rstrip('/')}/get-session"
     if settings.session.serve_get_session and not _is_public(table, path):

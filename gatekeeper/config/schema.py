@@ -59,7 +59,7 @@ class Secret(msgspec.Struct, frozen=True):
 
 
 class Accounts(msgspec.Struct, frozen=True):
-    enabled: Annotated[bool, "Whether the gate keeps accounts and sessions itself."] = False
+    enabled: Annotated[bool, "Accounts mode: the gate keeps accounts and sessions itself."] = False
     base_path: Annotated[str, "Where the account calls live."] = "/api/auth"
     sign_up: Annotated[bool, "Whether visitors may make accounts."] = False
     min_password_length: Annotated[int, "The shortest password that is accepted."] = 8
@@ -191,7 +191,8 @@ class IdentitySettings(msgspec.Struct, frozen=True):
     ] = "gatekeeper"
     rename: Annotated[dict[str, str], "Other names for single headers."] = {}
     strip_session_cookies: Annotated[
-        Literal["auto"] | bool, "Whether the app sees session cookies; auto: only named upstreams do not."
+        Literal["auto"] | bool,
+        "Whether session cookies are kept from the app; auto: in accounts mode, and from named upstreams.",
     ] = "auto"
     assertion: Annotated[Assertion, "The signed assertion."] = Assertion()
 
@@ -211,7 +212,7 @@ class Limits(msgspec.Struct, frozen=True):
     body_bytes: Annotated[Size | None, "The longest request body; no limit without it."] = None
     connections: Annotated[int | None, "Client connections at the same time, of all workers; null is off."] = 10_000
     per_address: Annotated[int | None, "Client connections of one address; null is off."] = 500
-    sign_in_attempts: Annotated[Rate, "Sign-in attempts of one account and address."] = Rate(5, Duration(60))
+    sign_in_attempts: Annotated[Rate, "Tries of a password, of one address and of one account."] = Rate(5, Duration(60))
 
 
 class Timeouts(msgspec.Struct, frozen=True):

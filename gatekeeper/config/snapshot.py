@@ -10,11 +10,13 @@ from gatekeeper.core.cookies import CookieNames, Keys, cookie_names
 from gatekeeper.core.decide import Policy
 from gatekeeper.core.forwarding import TrustedProxies
 from gatekeeper.core.lifecycle import Lifetimes
-from gatekeeper.core.model import Access
+from gatekeeper.core.model import Access, Target
 from gatekeeper.core.routing import RouteTable, compile_rules
 from gatekeeper.core.session_cookies import CookieScope
 from gatekeeper.core.session_data_writing import SessionDataFormat
-from gatekeeper.core.urls import origin_of
+from gatekeeper.core.urls import origin_of, parse_target
+
+OWN_PATHS = ((".gatekeeper",), (".well-known", "gatekeeper"))
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -22,7 +24,8 @@ class Snapshot(msgspec.Struct, frozen=True):
 
     `data_format` is None where no session_data cookies are written.  `bearer`: an Authorization header may carry a
     session.  `account_path` is where the app's account calls begin, with a slash at its end, and `get_session_path` the
-    one that the gate answers in its stead; both are "" where it answers none.
+    one that the gate answers in its stead; both are "" where it answers none.  `own_paths` are the folded segments with
+    which the gate's own paths begin.
     """
 
     table: RouteTable
@@ -34,6 +37,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     bearer: bool
     account_path: str
     get_session_path: str
+    own_paths: tuple[tuple[str, ...], ...]
     policy: Policy
     trusted: TrustedProxies
     default_host: str
@@ -46,7 +50,6 @@ class Snapshot(msgspec.Struct, frozen=True):
 def compile_settings(settings: Settings) -> Snapshot:
     """The snapshot of settings that `config.load` has found without problems."""
     secure = uses_secure_cookies(settings)
-    strip = settings.identity.strip_session_cookies
     account_path = settings.accounts.base_path.rstrip("/") + "/" if settings.session.serve_get_session else ""
     return Snapshot(
         table=compile_rules(rules_of(settings), Access(settings.default)),
@@ -58,6 +61,7 @@ def compile_settings(settings: Settings) -> Snapshot:
         bearer=settings.session.bearer == "signed",
         account_path=account_path,
         get_session_path=f"{account_path}get-session" if account_path else "",
+        own_paths=_own_paths(settings),
         policy=Policy(
             fresh_age_s=settings.session.fresh_age,
             public_origin=origin_of(settings.public_url) if settings.public_url else None,
@@ -67,7 +71,7 @@ def compile_settings(settings: Settings) -> Snapshot:
         trusted=TrustedProxies(settings.trusted_proxies),
         default_host=urlsplit(settings.public_url or settings.upstream.url).netloc,
         secure_cookies=secure,
-        strip_session_cookies=None if strip == "auto" else strip,
+        strip_session_cookies=_strips(settings),
         head_bytes=settings.limits.header_bytes,
         body_bytes=settings.limits.body_bytes,
     )
@@ -79,6 +83,24 @@ def uses_secure_cookies(settings: Settings) -> bool:
     if isinstance(secure, bool):
         return secure
     return settings.public_url is not None and settings.public_url.lower().startswith("https://")
+
+
+def account_base(settings: Settings) -> Target:
+    """Where account calls begin, as a target of ours; its path has a slash at its end only if it is the root."""
+    target = parse_target("GET", settings.accounts.base_path.rstrip("/"))
+    if not isinstance(target, Target):
+        raise ValueError("accounts.base_path is no path")  # cannot be: `config.load` looked at it
+    return target
+
+
+def _own_paths(settings: Settings) -> tuple[tuple[str, ...], ...]:
+    return (*OWN_PATHS, account_base(settings).folded) if settings.accounts.enabled else OWN_PATHS
+
+
+def _strips(settings: Settings) -> bool | None:
+    """As set, else always in accounts mode, where sessions are none of the app's business."""
+    strip = settings.identity.strip_session_cookies
+    return strip if isinstance(strip, bool) else True if settings.accounts.enabled else None
 
 
 def _data_format(cache: CookieCache) -> SessionDataFormat | None:

@@ -32,6 +32,9 @@ _CHUNK = re.compile(r"\.(0|[1-9][0-9]{0,14})")
 _MAX_CHUNKS = 100
 _MAX_SIGNED_CHARS = 4096
 _MAC_CHARS = 44  # 32 bytes in base64: 43 characters and one "="
+OWN_PREFIX = "gatekeeper."
+"""How the gate's own cookies begin: what they say is no business of the app's."""
+
 MAX_AGE_LIMIT_S = 34_560_000  # 400 days, as Better Auth and the browsers have it
 _MAX_VERIFIED = 4096
 _UNSAFE_IN_SET_COOKIE = re.compile("[^!-:<-~]")  # blanks, controls, ";", non-ASCII
@@ -249,9 +252,15 @@ def replace_cookies(header: str, values: Mapping[str, str]) -> str:
 
 
 def strip_cookies(header: str, names: CookieNames) -> str:
-    """The header without the session's cookies; "" if nothing is left, the same object if there were none."""
+    """The header without the session's cookies and the gate's own; "" if nothing is left, the same object if there were
+    none.
+    """
     whole = (names.session_token, names.session_data, names.dont_remember)
-    return _without_cookies(header, lambda key: key in whole or _chunk_index(key, names.session_data) is not None)
+
+    def is_ours(key: str) -> bool:
+        return key in whole or key.startswith(OWN_PREFIX) or _chunk_index(key, names.session_data) is not None
+
+    return _without_cookies(header, is_ours)
 
 
 def strip_session_data(header: str, name: str) -> str:

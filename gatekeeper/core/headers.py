@@ -71,6 +71,10 @@ class ClientHead(msgspec.Struct):
             kept.append((b"Authorization", value))
         return replace(self, kept=kept, _lines=None, _without_override=None)
 
+    def first(self, name: bytes) -> str | None:
+        """The first field of this lower-case name among those that are forwarded as they came, or None."""
+        return next((value.decode("latin-1") for key, value in self.kept if key.lower() == name), None)
+
     def kept_lines(self) -> bytes:
         """The lines of `kept`, made once: the head of one request is often that of the next one, too."""
         lines = self._lines

@@ -16,6 +16,7 @@ from gatekeeper.config.store_checks import APP, kind_of
 from gatekeeper.config.tls import listener_context, upstream_context
 from gatekeeper.core.errors import StoreError
 from gatekeeper.core.model import Reason, SessionRecord
+from gatekeeper.server.accounts_mode import open_accounts_mode
 from gatekeeper.server.admin import Admin, Health, serve_admin
 from gatekeeper.server.connection import MAX_FIELDS, MAX_TARGET_BYTES, GateServer, require_c_parser
 from gatekeeper.server.crowd import Crowd
@@ -105,15 +106,16 @@ async def serve(
         open_telemetry(settings, log) as telemetry,
         open_gate(settings, telemetry) as gate,
         serve_admin(settings.admin.listen, gate, Health(gate)) as admin,
+        _open_streams(gate) as streams,
+        open_accounts_mode(settings, gate, streams) as accounts,
     ):
-        streams = Streams(gate.runtime.sessions.get, now_ms, _Auditor(telemetry).stream_was_cut)
-        server = _build_server(settings, gate, streams, share, fast_lane=fast_lane)
+        server = _build_server(settings, gate, Portal(gate, streams, accounts), streams, share, fast_lane=fast_lane)
         _raise_file_limit(settings)
         listener = await _listen(settings, server, share)
         served = Served(gate, server, streams, listener, admin, share)
         following = asyncio.create_task(_follow(gate, streams))
         try:
-            await _check_store(gate.runtime)
+            await _check_store(gate.runtime, settings)
             observe(telemetry, gate, server, streams)
             _observe_extensions(telemetry, gate)
             admin.health.started = True
@@ -124,8 +126,16 @@ async def serve(
             await served.stop(delay_s=0, limit_s=0)
             following.cancel()
             await asyncio.wait((following,))
-            streams.close()
             server.deadlines.close()
+
+
+@asynccontextmanager
+async def _open_streams(gate: Gate) -> AsyncGenerator[Streams]:
+    streams = Streams(gate.runtime.sessions.get, now_ms, _Auditor(gate.telemetry).stream_was_cut)
+    try:
+        yield streams
+    finally:
+        streams.close()
 
 
 class _Auditor:
@@ -164,12 +174,12 @@ async def _listen(settings: Settings, server: GateServer, share: Share | None) -
 
 
 def _build_server(
-    settings: Settings, gate: Gate, streams: Streams, share: Share | None, *, fast_lane: bool
+    settings: Settings, gate: Gate, portal: Portal, streams: Streams, share: Share | None, *, fast_lane: bool
 ) -> GateServer:
     timeouts, limits = settings.timeouts, settings.limits
     board = None if share is None else share.board
     scheme = "http" if settings.tls is None else "https"
-    proxy = Proxy(gate, Portal(gate, streams), streams, scheme=scheme, body_idle_s=timeouts.body_idle)
+    proxy = Proxy(gate, portal, streams, scheme=scheme, body_idle_s=timeouts.body_idle)
     return GateServer(
         proxy,
         lane=FastLane(proxy) if fast_lane else None,
@@ -245,7 +255,8 @@ def _build_runtime(settings: Settings, loop: asyncio.AbstractEventLoop) -> Runti
     pools = {name: UpstreamPool(_address(name, upstream), loop) for name, upstream in upstreams.items()}
     revoker = _open_revoker(settings, snapshot)
     extender = None
-    if settings.session.extend == "gate" and not isinstance(revoker, AppSignOut):
+    is_owner = settings.session.extend == "gate" or settings.accounts.enabled
+    if is_owner and not isinstance(revoker, AppSignOut):
         extender = Extender(revoker, snapshot, sessions.forget, now_ms)
     return Runtime(snapshot, sessions, claims, pools, extender, revoker)
 
@@ -301,8 +312,9 @@ def _page_settings(settings: Settings, runtime: Runtime) -> PageSettings:
     )
 
 
-async def _check_store(runtime: Runtime) -> None:
+async def _check_store(runtime: Runtime, settings: Settings) -> None:
     try:
         await runtime.sessions.check()
     except StoreError as error:
-        logger.error("session store unavailable, protected requests get 503: %s", error)
+        hint = "; `gatekeeper migrate` makes what is missing" if settings.accounts.enabled else ""
+        logger.error("session store unavailable, protected requests get 503: %s%s", error, hint)

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from gatekeeper.core.errors import StoreError, StoreUnavailable
+from gatekeeper.core.model import Reason
 from gatekeeper.server.answers import NO_STORE, Answer, json_answer, page_headers
 from gatekeeper.server.auth_bodies import (
     FORM,
@@ -50,7 +51,7 @@ from gatekeeper.server.auth_users import change_password, update_user
 
 logger = logging.getLogger("gatekeeper")
 
-_NOT_FOUND = Answer(404, (NO_STORE,), b"")
+_NOT_FOUND = Answer(404, (NO_STORE,), b"", Reason.NOT_FOUND)
 _CODE = re.compile("['A-Za-z0-9_-]+")
 _ERROR_PAGE = (
     '<!doctype html><html lang="en"><meta charset="utf-8"><title>Error</title>'
@@ -163,7 +164,7 @@ class AuthApi:
             outcome = await route.call(checked)
         except StoreUnavailable as error:
             self._note(str(error))
-            return refused(STORE_UNAVAILABLE)
+            return msgspec.structs.replace(refused(STORE_UNAVAILABLE), reason=Reason.STORE_UNAVAILABLE)
         except StoreError as error:
             logger.info("an account call has what cannot be stored: %s", error)
             return refused(NOT_STORABLE)

@@ -116,7 +116,10 @@ class Mail(Protocol):
 
 
 class Services(msgspec.Struct, frozen=True):
-    """What calls need.  `mail` is None where none is sent.  `random_bytes` gives so many random bytes."""
+    """What calls need.  `mail` is None where none is sent.  `random_bytes` gives so many random bytes.
+
+    `audit` takes the name of a security event and what belongs to it, as `Telemetry.audit` does.
+    """
 
     accounts: AccountStore
     sessions: Sessions
@@ -125,6 +128,7 @@ class Services(msgspec.Struct, frozen=True):
     mail: Mail | None
     random_bytes: Callable[[int], bytes]
     new_uuid: Callable[[], str]
+    audit: Callable[..., None]
 
 
 class Call:
@@ -166,6 +170,10 @@ class Call:
         """A field of the body that is a text, as its form was checked; "" where there is none."""
         value = self.field(name)
         return value if isinstance(value, str) else ""
+
+    def audit(self, event: str, **fields: object) -> None:
+        """Write down that this has happened, and from where it was asked for."""
+        self.services.audit(event, client=self.request.facts.client_address, **fields)
 
     def new_id(self, length: int = ID_LENGTH) -> str:
         """A random id or token."""

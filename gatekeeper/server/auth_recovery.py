@@ -55,6 +55,7 @@ async def request_password_reset(call: Call) -> Answer | Refusal:
         callback = encode_uri_component(call.text("redirectTo"))
         url = f"{_base_url(call)}/reset-password/{token}?callbackURL={callback}"
         mail.send(Message("reset-password", credential.user, url, token))
+        call.audit("password_reset_requested", user=credential.user.id)
     return done({"status": True, "message": _ASKED})
 
 
@@ -91,6 +92,7 @@ async def reset_password(call: Call) -> Answer | Refusal:
     if reset is None:
         return INVALID_TOKEN
     call.services.sessions.ended(reset.revoked)
+    call.audit("password_reset", user=reset.user.id, revoked=len(reset.revoked))
     return done({"status": True})
 
 
@@ -133,6 +135,7 @@ async def verify_email(call: Call) -> Answer | Refusal:
     if not user.email_verified:
         await call.services.accounts.update_user(user.id, {"emailVerified": True}, now_ms=call.now_ms)
         call.services.sessions.user_changed(user.id)
+        call.audit("email_verified", user=user.id)
     callback = call.query.get("callbackURL")
     return redirected(str(callback)) if callback else done({"status": True, "user": None})
 

@@ -46,6 +46,7 @@ async def revoke_session(call: Call) -> Answer | Refusal:
     revoked = await call.services.accounts.revoke_session(record.user.id, call.text("token"))
     if revoked is not None:
         call.services.sessions.ended([revoked.token])
+        call.audit("sessions_revoked", user=record.user.id, count=1)
         if revoked.token == record.session.token:
             clear_session(call)
     return done({"status": True})
@@ -56,7 +57,9 @@ async def revoke_sessions(call: Call) -> Answer | Refusal:
     record = await require_session(call, from_store=True)
     if isinstance(record, Refusal):
         return record
-    call.services.sessions.ended(await call.services.accounts.revoke_sessions(record.user.id))
+    revoked = await call.services.accounts.revoke_sessions(record.user.id)
+    call.services.sessions.ended(revoked)
+    call.audit("sessions_revoked", user=record.user.id, count=len(revoked))
     clear_session(call)
     return done({"status": True})
 
@@ -68,6 +71,7 @@ async def revoke_other_sessions(call: Call) -> Answer | Refusal:
         return record
     revoked = await call.services.accounts.revoke_sessions(record.user.id, but_token=record.session.token)
     call.services.sessions.ended(revoked)
+    call.audit("sessions_revoked", user=record.user.id, count=len(revoked))
     return done({"status": True})
 
 

@@ -30,6 +30,7 @@ from gatekeeper.server.auth_session import clear_session, set_session
 from gatekeeper.server.passwords import Busy
 from gatekeeper.server.throttle import Admitted, Wait
 from gatekeeper.stores.accounts import EmailTaken, NewSession, NewUser
+from gatekeeper.telemetry.lines import session_mark
 
 FORGOTTEN_MS = 86_400_000
 """How long a session lives that is not to be remembered."""
@@ -69,6 +70,7 @@ async def sign_up(call: Call) -> Answer | Refusal:
         return EMAIL_TAKEN
     set_session(call, SessionRecord(made.session, made.user), remembered=remembered)
     _remember_device(call, email)
+    call.audit("signed_up", user=made.user.id, session=session_mark(made.session.token))
     return done({"token": made.session.token, "user": user_fields(made.user)})
 
 
@@ -88,9 +90,13 @@ async def sign_in(call: Call) -> Answer | Refusal:
     if isinstance(right, Refusal):
         return right
     if credential is None or not right:
+        call.audit("sign_in_failed", user=None if credential is None else credential.user.id)
         return INVALID_EMAIL_OR_PASSWORD
     await call.services.throttle.succeeded(admitted)
-    return BANNED if is_banned(credential.user, call.now_ms) else await _begin_session(call, credential.user, email)
+    if is_banned(credential.user, call.now_ms):
+        call.audit("sign_in_failed", user=credential.user.id)
+        return BANNED
+    return await _begin_session(call, credential.user, email)
 
 
 async def sign_out(call: Call) -> Answer | Refusal:
@@ -100,8 +106,10 @@ async def sign_out(call: Call) -> Answer | Refusal:
         facts.cookie, facts.authorization, settings.names.session_token, settings.keys, bearer=settings.bearer
     )
     for one in carried:
-        await call.services.accounts.delete_session(one.token)
+        has_ended = await call.services.accounts.delete_session(one.token)
         call.services.sessions.ended([one.token])
+        if has_ended:
+            call.audit("signed_out", session=session_mark(one.token))
     clear_session(call)
     return done({"success": True})
 
@@ -144,7 +152,10 @@ async def admit(call: Call, email: str | None) -> Admitted | Refusal:
     admitted = await call.services.throttle.admit(
         facts.client_address, email, device_cookie=device, keys=keys, now_ms=call.now_ms
     )
-    return too_many(admitted.retry_after_s) if isinstance(admitted, Wait) else admitted
+    if isinstance(admitted, Wait):
+        call.audit("sign_in_throttled", seconds=admitted.retry_after_s)
+        return too_many(admitted.retry_after_s)
+    return admitted
 
 
 async def check_password(call: Call, admitted: Admitted, stored: str | None, password: str) -> bool | Refusal:
@@ -174,6 +185,7 @@ async def _begin_session(call: Call, user: User, email: str) -> Answer | Refusal
         return INVALID_EMAIL_OR_PASSWORD
     set_session(call, SessionRecord(session, user), remembered=remembered)
     _remember_device(call, email)
+    call.audit("signed_in", user=user.id, session=session_mark(session.token))
     callback = call.field("callbackURL")
     leads = {} if callback is None else {"url": callback}
     document = {"redirect": bool(callback), "token": session.token, **leads, "user": user_fields(user)}

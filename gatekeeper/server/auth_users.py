@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from gatekeeper.core.accounts import password_fault
-from gatekeeper.core.model import SessionRecord
+from gatekeeper.core.model import SessionRecord, User
 from gatekeeper.server.answers import Answer
 from gatekeeper.server.auth_bodies import is_truthy
 from gatekeeper.server.auth_call import Call
@@ -57,7 +57,7 @@ async def change_password(call: Call) -> Answer | Refusal:
     credential = await call.services.accounts.find_by_id(record.user.id)
     if credential is None or credential.password is None:
         return NO_PASSWORD
-    admitted = await _known_to(call, record.user.email, credential.password, current)
+    admitted = await _known_to(call, record.user, credential.password, current)
     if isinstance(admitted, Refusal):
         return admitted
     hashed = await hash_password(call, new, admitted)
@@ -67,15 +67,18 @@ async def change_password(call: Call) -> Answer | Refusal:
     return await _replace_password(call, record, credential.password, hashed)
 
 
-async def _known_to(call: Call, email: str, stored: str, current: str) -> Admitted | Refusal:
+async def _known_to(call: Call, user: User, stored: str, current: str) -> Admitted | Refusal:
     """That the caller knows the present password; or the refusal, also where it was tried too often."""
-    admitted = await admit(call, email)
+    admitted = await admit(call, user.email)
     if isinstance(admitted, Refusal):
         return admitted
     right = await check_password(call, admitted, stored, current)
     if isinstance(right, Refusal):
         return right
-    return admitted if right else INVALID_PASSWORD
+    if not right:
+        call.audit("sign_in_failed", user=user.id)
+        return INVALID_PASSWORD
+    return admitted
 
 
 async def _replace_password(call: Call, record: SessionRecord, old: str, hashed: str) -> Answer | Refusal:
@@ -92,6 +95,7 @@ async def _replace_password(call: Call, record: SessionRecord, old: str, hashed:
     if changed is None:  # somebody else changed it at the same time
         return INVALID_PASSWORD
     call.services.sessions.ended(changed.revoked)
+    call.audit("password_changed", user=user.id, revoked=len(changed.revoked))
     if changed.session is None:
         return done({"token": None, "user": user_fields(user)})
     set_session(call, SessionRecord(changed.session, user))

@@ -124,7 +124,11 @@ class FastLane:
         runtime = self._gate.runtime
         snapshot = runtime.snapshot
         target = read_target(method, raw_target)
-        if not isinstance(target, Target) or owns(target) or len(raw_target) + head.size > snapshot.head_bytes:
+        if (
+            not isinstance(target, Target)
+            or owns(target, snapshot.own_paths)
+            or len(raw_target) + head.size > snapshot.head_bytes
+        ):
             return None
         if snapshot.body_bytes is not None and isinstance(head.framing, int) and head.framing > snapshot.body_bytes:
             return None

@@ -195,6 +195,11 @@ def _page_values(decision: Deny, facts: RequestFacts, request_id: str | None) ->
     }
 
 
+def readable(what: Answer, facts: RequestFacts, settings: PageSettings) -> Answer:
+    """The same answer, which a trusted origin may read, too."""
+    return msgspec.structs.replace(what, headers=(*what.headers, *_read_headers(facts, settings, ())))
+
+
 def _preflight(decision: AnswerPreflight, facts: RequestFacts, settings: PageSettings) -> Answer:
     """The answer to a CORS preflight (Fetch, CORS-preflight fetch): yes to trusted origins, else 403."""
     if facts.origin not in settings.trusted_origins:
@@ -214,7 +219,7 @@ def _preflight(decision: AnswerPreflight, facts: RequestFacts, settings: PageSet
 def _read_headers(facts: RequestFacts | None, settings: PageSettings | None, vary: tuple[str, ...]) -> Headers:
     """Vary, and for an exactly trusted origin the leave to read the answer (Fetch, CORS protocol)."""
     if facts is None or settings is None or facts.origin is None or facts.origin not in settings.trusted_origins:
-        return (_vary(vary),)
+        return (_vary(vary),) if vary else ()
     return (
         _vary((*vary, "Origin")),
         (b"Access-Control-Allow-Origin", to_ascii(facts.origin)),

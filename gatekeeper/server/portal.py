@@ -1,4 +1,4 @@
-"""The gate's own pages and calls on the public listener: everything below `/.gatekeeper`.
+"""The gate's own pages and calls on the public listener: what is below `/.gatekeeper`, and account calls.
 
 They are never forwarded and always public; what needs a session asks the gate for it.  An own path that does not
 exist is a 404 here, not the upstream's business.
@@ -10,26 +10,31 @@ from urllib.parse import parse_qs
 from gatekeeper.core.decide import RETRY_AFTER_S, is_preflight
 from gatekeeper.core.model import AnswerPreflight, Deny, Reason, RequestFacts, SessionRecord, Target
 from gatekeeper.server.answers import Answer
+from gatekeeper.server.auth_api import AuthApi
+from gatekeeper.server.auth_call import AuthRequest
 from gatekeeper.server.body import RequestBody
+from gatekeeper.server.facts import Parsed
 from gatekeeper.server.gate import Gate
-from gatekeeper.server.pages import answer, cleared, error_answer, static, whoami
+from gatekeeper.server.pages import answer, cleared, error_answer, readable, static, whoami
 from gatekeeper.server.sign_out import SignOut
 from gatekeeper.server.streams import Streams
 
-OWN_SEGMENT = ".gatekeeper"
-WELL_KNOWN = (".well-known", "gatekeeper")
+ACCOUNT_BODY_BYTES = 64 * 1024
+"""The longest body of an account call."""
 
 _FORM_LIMIT = 16 * 1024
+_ACCOUNT_METHODS = ("GET", "POST")
 
 _Call = Callable[[RequestFacts, RequestBody], Awaitable[Answer]]
 
 
 class Portal:
-    """Answers the own paths."""
+    """Answers the own paths; `accounts` those of accounts mode, None where the app has the accounts."""
 
-    def __init__(self, gate: Gate, streams: Streams) -> None:
+    def __init__(self, gate: Gate, streams: Streams, accounts: AuthApi | None = None) -> None:
         self._gate = gate
         self._sign_out = SignOut(gate, streams)
+        self._accounts = accounts
         self._pages = gate.pages
         self._calls: dict[str, tuple[tuple[str, ...], _Call]] = {
             "/.gatekeeper/whoami": (("GET", "HEAD"), self._whoami),
@@ -37,8 +42,11 @@ class Portal:
             "/.gatekeeper/sign-out": (("POST",), self._end_session),
         }
 
-    async def answer(self, facts: RequestFacts, body: RequestBody) -> Answer:
-        """The answer to a request for an own path (see `owns`)."""
+    async def answer(self, parsed: Parsed, body: RequestBody) -> Answer:
+        """The answer to a request for an own path (see `owns`).  Raises as the body does."""
+        facts = parsed.facts
+        if self._accounts is not None and self._accounts.owns(facts.target.path):
+            return await self._account_call(self._accounts, parsed, body)
         asset = static(facts.target.path) if facts.method in ("GET", "HEAD") else None
         if asset is not None:
             return asset
@@ -51,6 +59,23 @@ class Portal:
         if is_preflight(facts):
             return answer(AnswerPreflight(methods), facts, self._pages, now_ms=now_ms)
         return answer(Deny(405, Reason.METHOD_NOT_ALLOWED, allow=methods), facts, self._pages, now_ms=now_ms)
+
+    async def _account_call(self, accounts: AuthApi, parsed: Parsed, body: RequestBody) -> Answer:
+        facts, head = parsed.facts, parsed.head
+        if is_preflight(facts):
+            return answer(AnswerPreflight(_ACCOUNT_METHODS), facts, self._pages, now_ms=self._gate.clock())
+        data = await read_whole(body, ACCOUNT_BODY_BYTES)
+        if data is None:
+            return error_answer(413, Reason.BODY_TOO_LARGE, facts, self._pages)
+        request = AuthRequest(
+            facts,
+            self._gate.runtime.snapshot.policy.own_origin(facts),
+            content_type=head.first(b"content-type"),
+            user_agent=head.first(b"user-agent"),
+            sec_fetch_dest=head.first(b"sec-fetch-dest"),
+            body=data,
+        )
+        return readable(await accounts.answer(request), facts, self._pages)
 
     async def _whoami(self, facts: RequestFacts, body: RequestBody) -> Answer:
         found = await self._gate.identify(facts)
@@ -84,12 +109,13 @@ class Portal:
         return cleared(names, self._pages, form.get("callbackUrl"))
 
 
-def owns(target: Target) -> bool:
-    """Whether this path is the gate's own, in any spelling that folds to it and in either reading."""
+def owns(target: Target, own_paths: tuple[tuple[str, ...], ...]) -> bool:
+    """Whether this path is one of the gate's own, in any spelling that folds to it and in either reading."""
     folded = target.folded
-    if folded and (folded[0] == OWN_SEGMENT or folded[:2] == WELL_KNOWN):
-        return True
-    return target.slash_reading is not None and owns(target.slash_reading)
+    for own in own_paths:
+        if folded[: len(own)] == own:
+            return True
+    return target.slash_reading is not None and owns(target.slash_reading, own_paths)
 
 
 def is_same_origin(facts: RequestFacts, own_origin: str) -> bool:
@@ -104,10 +130,18 @@ def is_same_origin(facts: RequestFacts, own_origin: str) -> bool:
 
 async def read_form(body: RequestBody) -> dict[str, str] | None:
     """The first value of each field of an urlencoded form, or None when it is too long.  Raises as the body does."""
+    data = await read_whole(body, _FORM_LIMIT)
+    if data is None:
+        return None
+    fields = parse_qs(data.decode("utf-8", "replace"), keep_blank_values=True)
+    return {name: values[0] for name, values in fields.items()}
+
+
+async def read_whole(body: RequestBody, limit: int) -> bytes | None:
+    """The body, or None when it is longer than so many bytes.  Raises as the body does."""
     data = b""
     while not body.is_whole:
         data += await body.piece()
-        if len(data) > _FORM_LIMIT:
+        if len(data) > limit:
             return None
-    fields = parse_qs(data.decode("utf-8", "replace"), keep_blank_values=True)
-    return {name: values[0] for name, values in fields.items()}
+    return data

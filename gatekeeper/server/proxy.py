@@ -116,7 +116,7 @@ class Proxy:
             return self._write(request, exchanged, _MALFORMED_STATUS.get(parsed, 400), parsed)
         facts = exchanged.facts = parsed.facts
         exchanged.request_id = parsed.forwarding.request_id or self.new_request_id()
-        if owns(facts.target):
+        if owns(facts.target, self.gate.runtime.snapshot.own_paths):
             return await self._own(request, exchanged, parsed)
         if facts.is_websocket and (facts.has_body or (facts.method == "GET" and parsed.head.websocket_key is None)):
             return self._write(request, exchanged, 400, Reason.BAD_UPGRADE)
@@ -154,8 +154,10 @@ class Proxy:
         """Answer a path of the gate's own."""
         exchanged.route_name = "own"
         body = self._body_of(request, parsed)
+        if parsed.facts.has_body and parsed.head.expects_continue and not request.http_1_0:
+            request.client.write(_CONTINUE)
         try:
-            what = await self.portal.answer(parsed.facts, body)
+            what = await self.portal.answer(parsed, body)
         except _BODY_ERRORS as fault:
             return self._refuse_body(request, exchanged, fault)
         exchanged.reason = what.reason or Reason.PUBLIC

@@ -7,8 +7,6 @@ from gatekeeper.config.available import unavailable_paths
 from tests.config.loading import BASE, GOOD_SECRET, load, problems_of
 
 ASKING = {
-    "accounts.enabled": "true",
-    "accounts.sign_up": "true",
     "accounts.smtp": "smtp://h",
     "branding.name": "x",
     "branding.logo": "x",
@@ -20,7 +18,6 @@ ASKING = {
     "identity.assertion.algorithm": "EdDSA",
     "identity.assertion.ttl": "5m",
     "forward_auth.envoy_grpc": "127.0.0.1:1",
-    "limits.sign_in_attempts": "9/1m",
     "admin.token": "x",
 }
 

@@ -535,6 +535,9 @@ def test_dedupe_cookie_returns_the_same_object(header):
         pytest.param(" p.dont_remember =1;\xa0p.session_token=2;a=b", "a=b", id="blanks-around-names"),
         pytest.param('p.session_token=1; a={"b":1};c="d ; e=%', 'a={"b":1};c="d ; e=%', id="odd-neighbours-stay"),
         pytest.param("p.session_token=1; p.session_token", "p.session_token", id="nameless-part-stays"),
+        pytest.param(
+            "gatekeeper.device=1; a=b; gatekeeper.x=2; gatekeeperx=3", "a=b; gatekeeperx=3", id="the-gates-own"
+        ),
     ],
 )
 def test_strip_cookies(header, result):

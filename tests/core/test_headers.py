@@ -137,6 +137,13 @@ def test_kept_as_it_came(name: bytes) -> None:
     assert read(field, field).kept == [field, field]
 
 
+def test_first_of_a_name_among_what_is_kept() -> None:
+    head = read((b"User-Agent", b"caf\xe9"), (b"user-agent", b"other"), (b"X-Forwarded-For", b"1.2.3.4"))
+    assert head.first(b"user-agent") == "caf\xe9"
+    assert head.first(b"content-type") is None
+    assert head.first(b"x-forwarded-for") is None
+
+
 TOKEN_CHARACTERS = "!#$%&'*+-.^_`|~"
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from gatekeeper.config.snapshot import OWN_PATHS
 from gatekeeper.core.model import Target
 from gatekeeper.core.urls import parse_target
 from gatekeeper.server.portal import owns
@@ -39,7 +40,7 @@ PROTECT_ALL = "listen: 127.0.0.1:0\nupstream: {upstream}\nsecret: {secret}\nstor
 def test_which_paths_are_the_gates_own(path: str, own: bool) -> None:
     target = parse_target("GET", path)
     assert isinstance(target, Target)
-    assert owns(target) is own
+    assert owns(target, OWN_PATHS) is own
 
 
 @pytest.mark.parametrize(

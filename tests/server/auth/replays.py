@@ -75,6 +75,7 @@ class Replay:
         self.throttle = FakeThrottle()
         self.mail = FakeMail() if with_mail else None
         self.ids = OrderedIds()
+        self.audited: list[tuple[str, dict[str, object]]] = []
         self.now_ms = 0
         sessions = list(_session_rows(transcripts))
         self._session_ids = {session["token"]: session["id"] for session in sessions}
@@ -87,6 +88,7 @@ class Replay:
             mail=self.mail,
             random_bytes=self.ids,
             new_uuid=lambda: "0a4e3b1c-6f0e-4e2f-9a53-9d9e1d1f2b11",
+            audit=lambda event, **fields: self.audited.append((event, fields)),
         )
         self.api = AuthApi(settings, services, lambda: self.now_ms)
 

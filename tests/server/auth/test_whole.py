@@ -57,6 +57,7 @@ async def whole(tmp_path: Path) -> AsyncIterator[Whole]:
         mail=None,
         random_bytes=os.urandom,
         new_uuid=lambda: str(uuid4()),
+        audit=lambda event, **fields: None,
     )
     yield Whole(AuthApi(settings_for(SECRET, COMPACT), services, lambda: NOW_MS), place)
     await passwords.close()

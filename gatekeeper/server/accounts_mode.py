@@ -1,0 +1,73 @@
+"""Accounts mode, put together: what account calls are given by a running gate."""
+
+import os
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from uuid import uuid4
+
+from gatekeeper.config.schema import Settings
+from gatekeeper.config.snapshot import Snapshot, account_base
+from gatekeeper.core.attempts import Limit
+from gatekeeper.server.auth_api import AuthApi
+from gatekeeper.server.auth_call import AuthSettings, Services
+from gatekeeper.server.gate import Gate
+from gatekeeper.server.known_sessions import KnownSessions
+from gatekeeper.server.passwords import Passwords, threads_for
+from gatekeeper.server.streams import Streams
+from gatekeeper.server.throttle import Throttle
+
+_WAITING = "Passwords that wait to be looked at."
+
+
+@asynccontextmanager
+async def open_accounts_mode(settings: Settings, gate: Gate, streams: Streams) -> AsyncGenerator[AuthApi | None]:
+    """The account calls of these settings until the block ends; None where the app has the accounts."""
+    if not settings.accounts.enabled:
+        yield None
+        return
+    from gatekeeper.stores.opening_accounts import open_accounts  # companion mode does without
+
+    accounts, attempts = open_accounts(settings)
+    passwords = Passwords(threads_for(*_shares(settings)))
+    rate = settings.limits.sign_in_attempts
+    services = Services(
+        accounts=accounts,
+        sessions=KnownSessions(gate, streams),
+        passwords=passwords,
+        throttle=Throttle(attempts, Limit(rate.count, round(rate.per * 1000))),
+        mail=None,
+        random_bytes=os.urandom,
+        new_uuid=lambda: str(uuid4()),
+        audit=gate.telemetry.audit,
+    )
+    gate.telemetry.gauge("gatekeeper_passwords_waiting", _WAITING, lambda: {(): passwords.waiting})
+    try:
+        yield AuthApi(_auth_settings(settings, gate.runtime.snapshot), services, gate.clock)
+    finally:
+        await passwords.close()
+        await accounts.close()
+
+
+def _shares(settings: Settings) -> tuple[int, int]:
+    """The cores there are, and how many workers share them."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores, cores if settings.workers == "auto" else settings.workers
+
+
+def _auth_settings(settings: Settings, snapshot: Snapshot) -> AuthSettings:
+    accounts, fields = settings.accounts, settings.store.fields
+    return AuthSettings(
+        keys=snapshot.keys,
+        names=snapshot.cookies,
+        scope=snapshot.cookie_scope,
+        data_format=snapshot.data_format,
+        lifetimes=snapshot.lifetimes,
+        fresh_age_s=settings.session.fresh_age,
+        base_path=account_base(settings).path,
+        trusted_origins=frozenset(settings.trusted_origins),
+        sign_up=accounts.sign_up,
+        min_password_length=accounts.min_password_length,
+        bearer=snapshot.bearer,
+        user_fields=fields.user,
+        session_fields=fields.session,
+    )
