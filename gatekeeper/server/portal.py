@@ -4,6 +4,7 @@ They are never forwarded and always public; what needs a session asks the gate f
 exist is a 404 here, not the upstream's business.
 """
 
+import logging
 from collections.abc import Awaitable, Callable
 from urllib.parse import parse_qs
 
@@ -18,6 +19,8 @@ from gatekeeper.server.gate import Gate
 from gatekeeper.server.pages import answer, cleared, error_answer, readable, static, whoami
 from gatekeeper.server.sign_out import SignOut
 from gatekeeper.server.streams import Streams
+
+logger = logging.getLogger("gatekeeper")
 
 ACCOUNT_BODY_BYTES = 64 * 1024
 """The longest body of an account call."""
@@ -35,6 +38,7 @@ class Portal:
         self._gate = gate
         self._sign_out = SignOut(gate, streams)
         self._accounts = accounts
+        self._has_noted_proxy = False
         self._pages = gate.pages
         self._calls: dict[str, tuple[tuple[str, ...], _Call]] = {
             "/.gatekeeper/whoami": (("GET", "HEAD"), self._whoami),
@@ -64,6 +68,7 @@ class Portal:
         facts, head = parsed.facts, parsed.head
         if is_preflight(facts):
             return answer(AnswerPreflight(_ACCOUNT_METHODS), facts, self._pages, now_ms=self._gate.clock())
+        self._note_proxy(parsed)
         data = await read_whole(body, ACCOUNT_BODY_BYTES)
         if data is None:
             return error_answer(413, Reason.BODY_TOO_LARGE, facts, self._pages)
@@ -76,6 +81,18 @@ class Portal:
             body=data,
         )
         return readable(await accounts.answer(request), facts, self._pages)
+
+    def _note_proxy(self, parsed: Parsed) -> None:
+        """Say once that somebody forwards account calls who is not trusted to: tries are counted by address."""
+        given, forwarding = parsed.head.given, parsed.forwarding
+        if self._has_noted_proxy or given is None or given.forwarded_for is None or forwarding.hops:
+            return
+        self._has_noted_proxy = True
+        logger.warning(
+            "account calls come with X-Forwarded-For from %s, which trusted_proxies does not name: if this is your "
+            "proxy, all visitors behind it count as one address, and share its tries of passwords",
+            forwarding.client_address,
+        )
 
     async def _whoami(self, facts: RequestFacts, body: RequestBody) -> Answer:
         found = await self._gate.identify(facts)

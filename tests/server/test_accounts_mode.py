@@ -144,6 +144,18 @@ async def test_a_page_extends_a_session_that_is_due(site: Site) -> None:
     assert all("Max-Age=172800" in line for line in lines)
 
 
+@pytest.mark.parametrize(("more", "warnings"), [("", 1), ("trusted_proxies: [127.0.0.1]\n", 0)])
+async def test_a_proxy_that_is_not_trusted_is_warned_of_once(
+    tmp_path: Path, upstream: RecordingUpstream, caplog: pytest.LogCaptureFixture, more: str, warnings: int
+) -> None:
+    async with _site(tmp_path, upstream, ON + more) as site:
+        await site.post("/sign-in/email", PERSON)
+        assert "X-Forwarded-For" not in caplog.text
+        for number in range(3):
+            await site.post("/sign-in/email", PERSON, f"X-Forwarded-For: 203.0.113.{number}")
+    assert caplog.text.count("from 127.0.0.1, which trusted_proxies does not name") == warnings
+
+
 async def test_the_address_of_a_session_is_believed_from_trusted_proxies_alone(
     tmp_path: Path, upstream: RecordingUpstream
 ) -> None:
