@@ -24,8 +24,8 @@ class Snapshot(msgspec.Struct, frozen=True):
 
     `data_format` is None where no session_data cookies are written.  `bearer`: an Authorization header may carry a
     session.  `account_path` is where the app's account calls begin, with a slash at its end, and `get_session_path` the
-    one that the gate answers in its stead; both are "" where it answers none.  `own_paths` are the folded segments with
-    which the gate's own paths begin.
+    one that the gate answers in its stead, or may answer at once in accounts mode; both are "" where it answers none.
+    `own_paths` are the folded segments with which the gate's own paths begin.  `has_accounts`: accounts mode.
     """
 
     table: RouteTable
@@ -38,6 +38,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     account_path: str
     get_session_path: str
     own_paths: tuple[tuple[str, ...], ...]
+    has_accounts: bool
     policy: Policy
     trusted: TrustedProxies
     default_host: str
@@ -51,17 +52,20 @@ def compile_settings(settings: Settings) -> Snapshot:
     """The snapshot of settings that `config.load` has found without problems."""
     secure = uses_secure_cookies(settings)
     account_path = settings.accounts.base_path.rstrip("/") + "/" if settings.session.serve_get_session else ""
+    data_format = _data_format(settings.session.cookie_cache)
+    is_answered = settings.session.serve_get_session or (settings.accounts.enabled and data_format is not None)
     return Snapshot(
         table=compile_rules(rules_of(settings), Access(settings.default)),
         keys=Keys([secret.value for secret in settings.secrets]),
         cookies=cookie_names(settings.session.cookie.prefix, secure=secure),
         cookie_scope=CookieScope(settings.session.cookie.domain, secure, settings.session.cookie.same_site),
-        data_format=_data_format(settings.session.cookie_cache),
+        data_format=data_format,
         lifetimes=Lifetimes(_milliseconds(settings.session.expires_in), _milliseconds(settings.session.update_age)),
         bearer=settings.session.bearer == "signed",
         account_path=account_path,
-        get_session_path=f"{account_path}get-session" if account_path else "",
+        get_session_path=f"{account_base(settings).path}/get-session" if is_answered else "",
         own_paths=_own_paths(settings),
+        has_accounts=settings.accounts.enabled,
         policy=Policy(
             fresh_age_s=settings.session.fresh_age,
             public_origin=origin_of(settings.public_url) if settings.public_url else None,

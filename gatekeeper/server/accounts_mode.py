@@ -3,14 +3,13 @@
 import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from uuid import uuid4
 
 from gatekeeper.config.schema import Settings
 from gatekeeper.config.snapshot import Snapshot, account_base
 from gatekeeper.core.attempts import Limit
 from gatekeeper.server.auth_api import AuthApi
 from gatekeeper.server.auth_call import AuthSettings, Services
-from gatekeeper.server.gate import Gate
+from gatekeeper.server.gate import Gate, new_uuid
 from gatekeeper.server.known_sessions import KnownSessions
 from gatekeeper.server.passwords import Passwords, threads_for
 from gatekeeper.server.streams import Streams
@@ -37,8 +36,9 @@ async def open_accounts_mode(settings: Settings, gate: Gate, streams: Streams) -
         throttle=Throttle(attempts, Limit(rate.count, round(rate.per * 1000))),
         mail=None,
         random_bytes=os.urandom,
-        new_uuid=lambda: str(uuid4()),
+        new_uuid=new_uuid,
         audit=gate.telemetry.audit,
+        data_cookies=gate.runtime.data_cookies,
     )
     gate.telemetry.gauge("gatekeeper_passwords_waiting", _WAITING, lambda: {(): passwords.waiting})
     try:

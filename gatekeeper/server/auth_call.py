@@ -16,6 +16,7 @@ from gatekeeper.core.model import RequestFacts, SessionRecord, SessionToken, Use
 from gatekeeper.core.session_cookies import CookieScope
 from gatekeeper.core.session_data_writing import SessionDataFormat
 from gatekeeper.server.auth_bodies import Body, Json, Query
+from gatekeeper.server.data_cookies import DataCookies
 from gatekeeper.server.passwords import Busy, Line
 from gatekeeper.server.throttle import Admitted, Wait
 from gatekeeper.stores.accounts import AccountStore
@@ -116,9 +117,10 @@ class Mail(Protocol):
 
 
 class Services(msgspec.Struct, frozen=True):
-    """What calls need.  `mail` is None where none is sent.  `random_bytes` gives so many random bytes.
+    """What calls need.  `mail` is None where none is sent, `data_cookies` where no session_data cookies are written.
 
-    `audit` takes the name of a security event and what belongs to it, as `Telemetry.audit` does.
+    `random_bytes` gives so many random bytes.  `audit` takes the name of a security event and what belongs to it, as
+    `Telemetry.audit` does.
     """
 
     accounts: AccountStore
@@ -129,6 +131,7 @@ class Services(msgspec.Struct, frozen=True):
     random_bytes: Callable[[int], bytes]
     new_uuid: Callable[[], str]
     audit: Callable[..., None]
+    data_cookies: DataCookies | None
 
 
 class Call:

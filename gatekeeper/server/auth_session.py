@@ -19,8 +19,7 @@ from gatekeeper.core.lifecycle import extended, is_due, is_remembered
 from gatekeeper.core.model import Reason, SessionRecord
 from gatekeeper.core.policy import fault_of
 from gatekeeper.core.session_cookies import clearing_lines, data_lines, dont_remember_line, token_line
-from gatekeeper.core.session_data import SessionDataCookie, decode
-from gatekeeper.core.session_data_writing import SessionDataFormat, encode
+from gatekeeper.core.session_data_writing import encode
 from gatekeeper.server.auth_call import Call
 from gatekeeper.server.auth_refusals import UNAUTHORIZED, Refusal
 
@@ -97,8 +96,9 @@ async def _kept_up(
     """The session after this use of it: extended if that is due, with a session_data cookie that is true."""
     settings, cookie = call.settings, call.request.facts.cookie
     raw = find_session_data(cookie, settings.names.session_data)
-    if settings.data_format is not None and raw and not from_store:
-        if _is_true(call, settings.data_format, raw, record):
+    known = call.services.data_cookies
+    if known is not None and raw and not from_store:
+        if known.true_until_ms(raw, record, call.now_ms) is not None:
             return record
         call.set_cookies(data_lines(settings.names, None, cookie, settings.scope, None))
     if call.query.get("disableRefresh") or not is_remembered(cookie, settings.names, settings.keys):
@@ -124,18 +124,6 @@ async def _extended(call: Call, found: VerifiedToken, record: SessionRecord) -> 
         return None
     set_session(call, current, remembered=True)
     return current
-
-
-def _is_true(call: Call, form: SessionDataFormat, raw: str, record: SessionRecord) -> bool:
-    """Whether a session_data cookie can still be used, and says of this session and its user what is so."""
-    said = _read(call, form, raw)
-    made = encode(record, call.settings.keys, form, now_ms=call.now_ms, cookie_id=call.services.new_uuid())
-    return said is not None and made is not None and said == _read(call, form, made)
-
-
-def _read(call: Call, form: SessionDataFormat, raw: str) -> SessionRecord | None:
-    cookie = decode(raw, call.settings.keys, strategy=form.strategy, version=form.version, now_ms=call.now_ms)
-    return cookie.record if isinstance(cookie, SessionDataCookie) and cookie.key_index == 0 else None
 
 
 def _set_data(call: Call, record: SessionRecord, *, remembered: bool) -> None:

@@ -25,7 +25,7 @@ from gatekeeper.server.answers import Answer, render_answer
 from gatekeeper.server.connection import ClientConnection, ClientRequest
 from gatekeeper.server.exchange import UpstreamConnection
 from gatekeeper.server.facts import Parsed, fields_size, read_target, with_facts
-from gatekeeper.server.gate import Admission, Case, Runtime
+from gatekeeper.server.gate import OWN_ROUTE, Admission, Case, Runtime
 from gatekeeper.server.heads import HEAD_END, MAX_KNOWN_BYTES, Memo, PlainHeads
 from gatekeeper.server.outbound import Outbound, plan_for
 from gatekeeper.server.portal import owns
@@ -124,18 +124,19 @@ class FastLane:
         runtime = self._gate.runtime
         snapshot = runtime.snapshot
         target = read_target(method, raw_target)
-        if (
-            not isinstance(target, Target)
-            or owns(target, snapshot.own_paths)
-            or len(raw_target) + head.size > snapshot.head_bytes
-        ):
+        if not isinstance(target, Target) or len(raw_target) + head.size > snapshot.head_bytes:
+            return None
+        is_own = owns(target, snapshot.own_paths)
+        if is_own and target.path != snapshot.get_session_path:
             return None
         if snapshot.body_bytes is not None and isinstance(head.framing, int) and head.framing > snapshot.body_bytes:
             return None
         peer, scheme = client.peer, self.proxy.scheme
         parsed = with_facts(method, target, head, peer=peer, scheme=scheme, trusted=snapshot.trusted)
         case = self._gate.prepare(runtime, parsed.facts)
-        return Known(runtime, peer, parsed, case) if isinstance(case, Case) else None
+        if not isinstance(case, Case) or (is_own and not case.is_get_session):
+            return None
+        return Known(runtime, peer, parsed, case)
 
     def answer_known(self, client: ClientConnection, known: Known, body: bytes) -> bool:
         """Answer a request of which all but the session is known; False where that must be looked up."""
@@ -148,7 +149,7 @@ class FastLane:
         try:
             now_ms = self._gate.clock()
             holds = session is known.session and known.since_ms <= now_ms < known.until_ms
-            if not holds and _may_carry_cookies(known, session, now_ms):
+            if not holds and (_may_carry_cookies(known, session, now_ms) or self._is_portals(known, session, now_ms)):
                 return False
         except Exception:  # the coroutine path will meet it as well, and answer
             return False
@@ -167,6 +168,12 @@ class FastLane:
         except Exception:
             asked.fail()
         return True
+
+    def _is_portals(self, known: Known, session: SessionRecord | Absent | None, now_ms: int) -> bool:
+        """Whether a call of the gate's own has more to do than to answer."""
+        if known.case.route is not OWN_ROUTE:
+            return False
+        return self._gate.decide(known.runtime, known.case, session, now_ms).own is None
 
     def _decide(self, asked: "_Asked", session: SessionRecord | Absent | None, now_ms: int) -> None:
         """Work out what follows now, and how long it holds."""

@@ -7,6 +7,7 @@ is read once for each request: a request that began with one finishes with it.
 
 import logging
 from collections.abc import Callable
+from uuid import uuid4
 
 import msgspec
 
@@ -29,8 +30,9 @@ from gatekeeper.core.model import (
 )
 from gatekeeper.core.policy import fault_of
 from gatekeeper.core.routing import match_route
+from gatekeeper.server.data_cookies import DataCookies
 from gatekeeper.server.extension import Extender
-from gatekeeper.server.get_session import NOBODY, OwnAnswer, may_answer, own_answer
+from gatekeeper.server.get_session import NOBODY, OwnAnswer, account_answer, may_answer, own_answer
 from gatekeeper.server.pages import PageSettings
 from gatekeeper.server.upstream import UpstreamPool
 from gatekeeper.stores.app_sign_out import AppSignOut
@@ -41,6 +43,9 @@ from gatekeeper.stores.writing import SessionWriter
 from gatekeeper.telemetry.telemetry import Telemetry
 
 logger = logging.getLogger("gatekeeper")
+
+OWN_ROUTE = Route("own", Access.PUBLIC, "none", NO_CONDITION, None, "deny", "reject", "")
+"""That of the gate's own paths, which are open whatever the rules say, and never forwarded."""
 
 _MEMO_LIMIT = 4096
 _MEMO_LENGTH = 256
@@ -58,6 +63,9 @@ class Runtime:
         extender: Extender | None = None,
         revoker: SessionWriter | AppSignOut | None = None,
     ) -> None:
+        self.data_cookies = (
+            None if snapshot.data_format is None else DataCookies(snapshot.data_format, snapshot.keys, new_uuid)
+        )
         self.snapshot = snapshot
         self.sessions = sessions
         self.claims = claims
@@ -180,19 +188,22 @@ class Gate:
         route = runtime.route_of(facts)
         if not isinstance(route, Route):
             return Admission(Deny(400, route), None)
-        if facts.target.path == runtime.snapshot.get_session_path and may_answer(facts, route, runtime.snapshot):
-            found = token_of(runtime, facts)
+        snapshot = runtime.snapshot
+        if facts.target.path == snapshot.get_session_path:
+            answered = OWN_ROUTE if snapshot.has_accounts else route
+            found = token_of(runtime, facts) if may_answer(facts, answered, snapshot) else None
             if found is Reason.NO_COOKIE:
-                return Case(facts, route, None, found, is_get_session=True)
+                return Case(facts, answered, None, found, is_get_session=True)
             if isinstance(found, VerifiedToken) and found.key_index == 0:
-                return Case(facts, route, found.token, None, is_get_session=True)
+                may_claim = snapshot.has_accounts
+                return Case(facts, answered, found.token, None, may_claim=may_claim, is_get_session=True)
         if needs_session(route):
             found = token_of(runtime, facts)
             if isinstance(found, VerifiedToken):
                 return Case(facts, route, found.token, None, may_claim=_may_claim(route))
             return Case(facts, route, None, found)
         missing = None
-        if route.access is Access.PRESENCE and not find_cookie(facts.cookie, runtime.snapshot.cookies.session_token):
+        if route.access is Access.PRESENCE and not find_cookie(facts.cookie, snapshot.cookies.session_token):
             missing = Reason.NO_COOKIE
         return Case(facts, route, None, missing)
 
@@ -250,6 +261,11 @@ class Gate:
             logger.error("session store unavailable, protected requests get 503: %s", trouble)
 
 
+def new_uuid() -> str:
+    """An id that nothing else has."""
+    return str(uuid4())
+
+
 def _may_claim(route: Route) -> bool:
     """Whether a session_data cookie may decide here: not where a rule asks for more than a live session."""
     return route.access in (Access.SESSION, Access.PUBLIC) and route.require == NO_CONDITION
@@ -275,4 +291,8 @@ def _decide(
 def _own_answer(runtime: Runtime, case: Case, record: SessionRecord | None, now_ms: int) -> OwnAnswer | None:
     if case.token is None:
         return NOBODY
-    return None if record is None else own_answer(case.facts, record, runtime.snapshot, now_ms)
+    if record is None:
+        return None
+    if runtime.snapshot.has_accounts:
+        return account_answer(case.facts, record, runtime.snapshot, runtime.data_cookies, now_ms)
+    return own_answer(case.facts, record, runtime.snapshot, now_ms)

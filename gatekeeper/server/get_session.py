@@ -8,17 +8,18 @@ that is uncertain: a signature that is not the current secret's, a store that do
 import msgspec
 
 from gatekeeper.config.snapshot import Snapshot
+from gatekeeper.core.cookies import find_session_data
 from gatekeeper.core.credentials import bearer_token
 from gatekeeper.core.lifecycle import due_at_ms, is_remembered
 from gatekeeper.core.model import Access, RequestFacts, Route, SessionRecord
 from gatekeeper.core.policy import fault_of
 from gatekeeper.server.answers import NO_SNIFF, NO_STORE, Answer
+from gatekeeper.server.auth_documents import record_fields
+from gatekeeper.server.data_cookies import NEVER_MS, DataCookies
 from gatekeeper.server.documents import get_session_document
 
 _HEADERS = ((b"Content-Type", b"application/json"), NO_STORE, (b"Pragma", b"no-cache"), NO_SNIFF)
 _NOBODY = Answer(200, _HEADERS, b"null")
-
-NEVER_MS = 2**63 - 1
 
 
 class OwnAnswer(msgspec.Struct, frozen=True):
@@ -58,6 +59,22 @@ def own_answer(facts: RequestFacts, record: SessionRecord, snapshot: Snapshot, n
         if until_ms <= now_ms:
             return None
     return OwnAnswer(Answer(200, _HEADERS, msgspec.json.encode(get_session_document(record))), until_ms)
+
+
+def account_answer(
+    facts: RequestFacts, record: SessionRecord, snapshot: Snapshot, data_cookies: DataCookies | None, now_ms: int
+) -> OwnAnswer | None:
+    """What the account call of accounts mode answers where it has nothing to do but that; None elsewhere.
+
+    The browser has a session_data cookie, which is true.
+    """
+    raw = find_session_data(facts.cookie, snapshot.cookies.session_data)
+    if not raw or data_cookies is None or fault_of(record, now_ms) is not None:
+        return None
+    until_ms = data_cookies.true_until_ms(raw, record, now_ms)
+    if until_ms is None or until_ms <= now_ms:
+        return None
+    return OwnAnswer(Answer(200, _HEADERS, msgspec.json.encode(record_fields(record))), until_ms)
 
 
 def is_account_call(facts: RequestFacts, snapshot: Snapshot) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,12 +10,16 @@ from pathlib import Path
 import pytest
 
 from gatekeeper.config.load import load_text
+from gatekeeper.core.model import SessionToken
 from gatekeeper.migrate_command import migrate_accounts
+from gatekeeper.server.answers import Answer
+from gatekeeper.server.auth_api import AuthApi
+from gatekeeper.server.auth_call import AuthRequest
 from gatekeeper.server.portal import ACCOUNT_BODY_BYTES
-from tests.attacks.judge import Response
+from tests.attacks.judge import Response, parse_responses
 from tests.better_auth_db import execute, iso
 from tests.server.conftest import now_ms, upstream
-from tests.server.gates import COOKIE, FOUR_LINES, SECRET, RunningGate, running_gate
+from tests.server.gates import COOKIE, FAST_LANE, FOUR_LINES, SECRET, RunningGate, running_gate
 from tests.server.upstreams import RecordingUpstream
 from tests.server.wire import Wire, ask, head
 
@@ -23,6 +28,7 @@ __all__ = ["upstream"]  # a fixture
 ON = "accounts: {enabled: true, sign_up: true}\n"
 PERSON = {"name": "Ada", "email": "ada@example.test", "password": "correct horse battery"}
 JSON = "Content-Type: application/json"
+DATA = "better-auth.session_data"
 
 
 class Site:
@@ -135,13 +141,86 @@ async def test_a_page_extends_a_session_that_is_due(site: Site) -> None:
     token = cookie.partition("=")[2].partition(".")[0]
     began = now_ms()
     execute(site.database, "update session set expiresAt = ?", (iso(began + 86_400_000 - 60_000),))
-    site.gate.gate.runtime.session_ended(token)  # it was read before the dates were turned back
+    site.gate.gate.runtime.session_ended(SessionToken(token))  # it was read before the dates were turned back
     cookie = cookie.partition(";")[0]  # nor does a session_data cookie speak for it
     answers = [await ask(site.port, "GET", "/dashboard", cookie) for _ in range(20)]
     assert [answer.status for answer in answers] == [200] * 20
     lines = [line for answer in answers for line in answer.values("set-cookie") if line.startswith(COOKIE)]
     assert lines
     assert all("Max-Age=172800" in line for line in lines)
+
+
+async def thrice(port: int, target: str, line: str) -> list[Response]:
+    """The same three times on a connection that is kept: what the fast lane takes."""
+    wire, raw = await Wire.open(port), b""
+    for _ in range(3):
+        wire.send(head("GET", target, f"127.0.0.1:{port}", line, close=False))
+        answered = await wire.until(b"\r\n\r\n")
+        length = re.search(rb"Content-Length: (\d+)", answered)
+        assert length is not None
+        raw += answered + await wire.reader.readexactly(int(length[1]))
+    wire.close()
+    return parse_responses(raw, "GET")[0]
+
+
+class Calls:
+    """How often account calls have come to where they are carried out."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        answer = AuthApi.answer
+
+        async def counted(api: AuthApi, request: AuthRequest) -> Answer:
+            self.count += 1
+            return await answer(api, request)
+
+        monkeypatch.setattr(AuthApi, "answer", counted)
+
+
+@pytest.mark.parametrize("who", ["signed-in", "nobody"])
+async def test_get_session_is_answered_at_once_where_it_has_nothing_else_to_do(
+    site: Site, monkeypatch: pytest.MonkeyPatch, who: str
+) -> None:
+    cookie = await site.sign_up() if who == "signed-in" else "Cookie: theme=dark"
+    calls = Calls(monkeypatch)
+    at_once = await thrice(site.port, "/api/auth/get-session", cookie)
+    first = 1 if who == "signed-in" else 0  # which reads the session
+    assert calls.count == (first if FAST_LANE else 3)
+    called = await ask(site.port, "GET", "/api/auth/get-session?x=y", cookie)
+    for answer in at_once:
+        assert (answer.status, answer.body) == (called.status, called.body)
+        assert sorted(answer.headers) == sorted(set(called.headers) - {("Connection", "close")})
+    assert (json.loads(called.body) is None) is (who == "nobody")
+
+
+async def test_get_session_after_a_change_says_the_new_and_renews_the_cookie(
+    site: Site, upstream: RecordingUpstream
+) -> None:
+    cookie = await site.sign_up()
+    assert json.loads((await ask(site.port, "GET", "/api/auth/get-session", cookie)).body)["user"]["name"] == "Ada"
+    changed = await site.post("/update-user", {"name": "Countess"}, cookie)
+    assert changed.status == 200
+    for answer in await thrice(site.port, "/api/auth/get-session", cookie):
+        assert json.loads(answer.body)["user"]["name"] == "Countess"
+        assert [line for line in answer.values("set-cookie") if line.startswith(f"{DATA}=ey")]
+    await site.post("/sign-out", {}, cookie)
+    for answer in await thrice(site.port, "/api/auth/get-session", cookie):
+        assert json.loads(answer.body) is None
+        assert [line for line in answer.values("set-cookie") if line.startswith(f"{COOKIE}=;")]
+    assert upstream.requests == []
+
+
+async def test_get_session_is_never_the_apps_business(site: Site, upstream: RecordingUpstream) -> None:
+    """Whatever the lane cannot answer: no memory of the session, a session that is due, a cookie that has ended."""
+    cookie = await site.sign_up()
+    pieces = cookie.removeprefix("Cookie: ").split("; ")
+    for spelling in (cookie, f"Cookie: {pieces[0]}", f"Cookie: {pieces[0]}; {DATA}=x", f"Cookie: {COOKIE}=x.y"):
+        for _ in range(3):
+            site.gate.gate.runtime.session_ended(SessionToken(pieces[0].partition("=")[2].partition(".")[0]))
+            for path in ("/api/auth/get-session", "/API/auth/get-session", "/api/auth/get-session/"):
+                for method in ("GET", "HEAD", "POST", "DELETE"):
+                    assert (await ask(site.port, method, path, spelling)).status in (200, 403, 404, 405)
+    assert upstream.requests == []
 
 
 @pytest.mark.parametrize(("more", "warnings"), [("", 1), ("trusted_proxies: [127.0.0.1]\n", 0)])

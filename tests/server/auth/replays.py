@@ -21,6 +21,7 @@ from gatekeeper.core.urls import parse_target
 from gatekeeper.server.answers import Answer
 from gatekeeper.server.auth_api import AuthApi
 from gatekeeper.server.auth_call import AuthRequest, AuthSettings, Services
+from gatekeeper.server.data_cookies import DataCookies
 from tests.server.auth.fakes import FakeAccounts, FakeMail, FakePasswords, FakeSessions, FakeThrottle, OrderedIds
 from tests.server.auth.rows import KEYS, MemoryRows, Rows, Table
 
@@ -80,6 +81,7 @@ class Replay:
         sessions = list(_session_rows(transcripts))
         self._session_ids = {session["token"]: session["id"] for session in sessions}
         self._created_ms = {session["token"]: ms_of(session["createdAt"]) for session in sessions}
+        form, uuid = settings.data_format, "0a4e3b1c-6f0e-4e2f-9a53-9d9e1d1f2b11"
         services = Services(
             accounts=self.rows.accounts,
             sessions=self.sessions,
@@ -87,8 +89,9 @@ class Replay:
             throttle=self.throttle,
             mail=self.mail,
             random_bytes=self.ids,
-            new_uuid=lambda: "0a4e3b1c-6f0e-4e2f-9a53-9d9e1d1f2b11",
+            new_uuid=lambda: uuid,
             audit=lambda event, **fields: self.audited.append((event, fields)),
+            data_cookies=form and DataCookies(form, settings.keys, lambda: uuid),
         )
         self.api = AuthApi(settings, services, lambda: self.now_ms)
 

@@ -10,11 +10,12 @@ import pytest
 from gatekeeper.core.attempts import Limit
 from gatekeeper.server.auth_api import AuthApi
 from gatekeeper.server.auth_call import Services
+from gatekeeper.server.data_cookies import DataCookies
 from gatekeeper.server.passwords import Passwords
 from gatekeeper.server.throttle import Throttle
 from gatekeeper.stores.opening_accounts import open_accounts
 from tests.core.records import NOW_MS
-from tests.server.auth.calling import COMPACT, MINUTE_MS, OWN, PASSWORD, SECRET, Result, token_cookie
+from tests.server.auth.calling import COMPACT, KEYS, MINUTE_MS, OWN, PASSWORD, SECRET, Result, token_cookie
 from tests.server.auth.fakes import FakeSessions
 from tests.server.auth.replays import DEVICE, request_of, settings_for
 from tests.stores.account_places import SqliteAccounts
@@ -58,6 +59,7 @@ async def whole(tmp_path: Path) -> AsyncIterator[Whole]:
         random_bytes=os.urandom,
         new_uuid=lambda: str(uuid4()),
         audit=lambda event, **fields: None,
+        data_cookies=DataCookies(COMPACT, KEYS, lambda: str(uuid4())),
     )
     yield Whole(AuthApi(settings_for(SECRET, COMPACT), services, lambda: NOW_MS), place)
     await passwords.close()
