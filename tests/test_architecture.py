@@ -61,10 +61,10 @@ IO_LIBRARIES = {
     *("asyncio", "socket", "os", "time", "logging", "pathlib", "random", "secrets", "threading", "subprocess"),
     *("aiohttp", "sqlalchemy", "uvloop", "yaml", "io", "shutil", "tempfile"),
 }
-CONNECTING_MODULES = {"server/upstream.py", "server/mail.py", "health.py"}
+CONNECTING_MODULES = {"server/upstream.py", "server/mail_connection.py", "health.py"}
 BROAD_EXCEPT_ALLOWED = {
     *("server/proxy.py", "server/fastlane.py", "server/recheck.py", "stores/sql.py", "stores/feeds/feed.py"),
-    "workers/admin.py",
+    *("workers/admin.py", "server/mail_thread.py"),
 }
 
 

@@ -22,7 +22,11 @@ from tests.server.gates import running_gate
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-ENVIRON = {"BETTER_AUTH_SECRET": "kJ8vQ2mX5tR9wZ3bN6yC1pL4fH7gD0sA", "DB_PASSWORD": "a%40b"}
+ENVIRON = {
+    "BETTER_AUTH_SECRET": "kJ8vQ2mX5tR9wZ3bN6yC1pL4fH7gD0sA",
+    "DB_PASSWORD": "a%40b",
+    "SMTP_URL": "smtp://127.0.0.1?from=a@b.test",
+}
 PAGES = [*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "SECURITY.md"]
 
 
@@ -95,9 +99,10 @@ def _yaml_blocks(page: Path) -> list[str]:
     return re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL)
 
 
-@pytest.mark.parametrize(
-    "page", ["README.md", "docs/configuration.md", "docs/migration.md", "docs/stores.md", "docs/accounts.md"]
-)
+PAGES = ["README.md", *(f"docs/{name}.md" for name in ("configuration", "migration", "stores", "accounts", "mail"))]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_configurations_in_the_documentation_load(page: str) -> None:
     blocks = _yaml_blocks(ROOT / page)
     assert blocks

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from gatekeeper.config.schema import Accounts, Columns, Limits, Settings, Tables
 from gatekeeper.config.server_url import KINDS
+from gatekeeper.config.smtp_url import check_smtp
 from gatekeeper.config.store_checks import SQLITE, kind_of
 
 Finding = tuple[str, str]
@@ -19,7 +20,7 @@ def check_accounts(settings: Settings) -> Iterator[Finding]:
     """Everything that is wrong with accounts, and with settings of theirs where there are none."""
     accounts = settings.accounts
     if not accounts.enabled:
-        for name in ("sign_up",):
+        for name in ("sign_up", "smtp"):
             if getattr(accounts, name):
                 yield f"accounts.{name}", _OFF
         if settings.limits.sign_in_attempts != Limits().sign_in_attempts:
@@ -27,8 +28,7 @@ def check_accounts(settings: Settings) -> Iterator[Finding]:
         return
     yield from _check_place(settings)
     yield from _check_own_settings(settings)
-    if accounts.smtp is not None and settings.public_url is None:
-        yield "accounts.smtp", "links in mails need public_url: the address that visitors see"
+    yield from check_smtp(settings)
     rate = settings.limits.sign_in_attempts
     if rate.count < 1 or rate.per < 1:
         yield "limits.sign_in_attempts", "expected at least one attempt in a second or more, like 5/1m"

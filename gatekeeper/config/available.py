@@ -10,8 +10,6 @@ from typing import Any
 from gatekeeper.config.schema import Assertion, Settings
 
 _DEFAULTS: dict[str, Any] = {
-    "accounts.smtp": None,
-    "branding.name": None,
     "branding.logo": None,
     "branding.accent": None,
     "keep_fragment": False,

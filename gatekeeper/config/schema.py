@@ -63,11 +63,11 @@ class Accounts(msgspec.Struct, frozen=True):
     base_path: Annotated[str, "Where the account calls live."] = "/api/auth"
     sign_up: Annotated[bool, "Whether visitors may make accounts."] = False
     min_password_length: Annotated[int, "The shortest password that is accepted."] = 8
-    smtp: Annotated[str | None, "Where mail goes: smtp://user:password@host:587."] = None
+    smtp: Annotated[str | None, "Where mail goes: smtp://user:password@host:587?from=no-reply@example.com."] = None
 
 
 class Branding(msgspec.Struct, frozen=True):
-    name: Annotated[str | None, "The product's name on the gate's pages."] = None
+    name: Annotated[str | None, "What mails call the site; the host of public_url without it."] = None
     logo: Annotated[str | None, "File of the logo."] = None
     accent: Annotated[str | None, "Accent colour, #rrggbb."] = None
 

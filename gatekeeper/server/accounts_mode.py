@@ -3,14 +3,17 @@
 import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
 from gatekeeper.config.schema import Settings
+from gatekeeper.config.smtp_url import parse_smtp_url
 from gatekeeper.config.snapshot import Snapshot, account_base
 from gatekeeper.core.attempts import Limit
 from gatekeeper.server.auth_api import AuthApi
 from gatekeeper.server.auth_call import AuthSettings, Services
 from gatekeeper.server.gate import Gate, new_uuid
 from gatekeeper.server.known_sessions import KnownSessions
+from gatekeeper.server.mail import SmtpMail
 from gatekeeper.server.passwords import Passwords, threads_for
 from gatekeeper.server.streams import Streams
 from gatekeeper.server.throttle import Throttle
@@ -27,6 +30,7 @@ async def open_accounts_mode(settings: Settings, gate: Gate, streams: Streams) -
     from gatekeeper.stores.opening_accounts import open_accounts  # companion mode does without
 
     accounts, attempts = open_accounts(settings)
+    mail = _open_mail(settings)
     passwords = Passwords(threads_for(*_shares(settings)))
     rate = settings.limits.sign_in_attempts
     services = Services(
@@ -34,7 +38,7 @@ async def open_accounts_mode(settings: Settings, gate: Gate, streams: Streams) -
         sessions=KnownSessions(gate, streams),
         passwords=passwords,
         throttle=Throttle(attempts, Limit(rate.count, round(rate.per * 1000))),
-        mail=None,
+        mail=mail,
         random_bytes=os.urandom,
         new_uuid=new_uuid,
         audit=gate.telemetry.audit,
@@ -45,7 +49,18 @@ async def open_accounts_mode(settings: Settings, gate: Gate, streams: Streams) -
         yield AuthApi(_auth_settings(settings, gate.runtime.snapshot), services, gate.clock)
     finally:
         await passwords.close()
+        if mail is not None:
+            await mail.close()
         await accounts.close()
+
+
+def _open_mail(settings: Settings) -> SmtpMail | None:
+    """What sends mail; None where none is sent."""
+    url = settings.accounts.smtp
+    if url is None:
+        return None
+    host = urlsplit(settings.public_url or "").hostname
+    return SmtpMail(parse_smtp_url(url), settings.branding.name or host or "")
 
 
 def _shares(settings: Settings) -> tuple[int, int]:

@@ -12,6 +12,13 @@ ON = BASE + "accounts: {enabled: true}\n"
     ("text", "path", "message"),
     [
         (BASE + "accounts: {sign_up: true}\n", "accounts.sign_up", "set accounts.enabled"),
+        (BASE + "accounts: {smtp: 'smtp://127.0.0.1?from=a@b.test'}\n", "accounts.smtp", "set accounts.enabled"),
+        (ON.replace("true}", "true, smtp: 'smtp://127.0.0.1?from=a@b.test'}"), "accounts.smtp", "public_url"),
+        (
+            ON.replace("true}", "true, smtp: 'http://127.0.0.1'}") + "public_url: https://app.example.com\n",
+            "accounts.smtp",
+            "smtp://",
+        ),
         (BASE + "limits: {sign_in_attempts: 9/1m}\n", "limits.sign_in_attempts", "set accounts.enabled"),
         (ON.replace("sqlite:///auth.db", "redis://127.0.0.1"), "store.url", "kept in a database"),
         (ON.replace("sqlite:///auth.db", "https://app.example.com/api/auth"), "store.url", "kept in a database"),

@@ -7,8 +7,6 @@ from gatekeeper.config.available import unavailable_paths
 from tests.config.loading import BASE, GOOD_SECRET, load, problems_of
 
 ASKING = {
-    "accounts.smtp": "smtp://h",
-    "branding.name": "x",
     "branding.logo": "x",
     "branding.accent": "x",
     "keep_fragment": "true",

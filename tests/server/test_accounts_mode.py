@@ -22,6 +22,7 @@ from tests.server.conftest import now_ms, upstream
 from tests.server.gates import COOKIE, FAST_LANE, FOUR_LINES, SECRET, RunningGate, running_gate
 from tests.server.upstreams import RecordingUpstream
 from tests.server.wire import Wire, ask, head
+from tests.servers.smtp import MailServer, mail_server
 
 __all__ = ["upstream"]  # a fixture
 
@@ -295,3 +296,48 @@ async def test_before_migrate_everything_that_needs_the_tables_is_503_and_the_lo
             assert [line async for line in migrate_accounts(settings)]
             await site.sign_up()
     assert "`gatekeeper migrate` makes what is missing" in caplog.text
+
+
+async def mailed_link(mails: MailServer, count: int) -> str:
+    """The path and query of the link in the mail of this number, once it has come."""
+    body = (await mails.mail(count)).mail.get_body(("plain",))
+    assert body is not None
+    found = re.search(r"http://localhost:8080(/api/auth/\S+)", body.get_content())
+    assert found is not None
+    return found[1]
+
+
+async def test_a_forgotten_password_is_replaced_and_an_address_verified_by_mail(
+    tmp_path: Path, upstream: RecordingUpstream
+) -> None:
+    async with mail_server() as mails:
+        smtp = f"smtp://127.0.0.1:{mails.port}?from=no-reply@example.test"
+        more = f"accounts: {{enabled: true, sign_up: true, smtp: '{smtp}'}}\npublic_url: http://localhost:8080\n"
+        more += "limits: {sign_in_attempts: 50/1m}\n"
+        async with _site(tmp_path, upstream, more) as site:
+            own = "Origin: http://localhost:8080"
+            signed_up = await site.post("/sign-up/email", PERSON, own)
+            cookie = "Cookie: " + signed_up.values("set-cookie")[0].split(";")[0]
+            # whoever asks says where he believes to be, and the link leads to the gate all the same
+            foreign = ("X-Forwarded-Host: evil.example.test", "Forwarded: host=evil.example.test")
+            asked = {"email": PERSON["email"], "redirectTo": "/new-password"}
+            assert (await site.post("/request-password-reset", asked, own, *foreign)).status == 200
+            assert (
+                await site.post("/request-password-reset", asked | {"email": "nobody@example.test"}, own)
+            ).status == 200
+            led = await ask(site.port, "GET", await mailed_link(mails, 1))
+            location = led.values("location")[0]
+            assert (led.status, location.split("?token=")[0]) == (302, "http://localhost:8080/new-password")
+            reset = {"newPassword": "another horse battery", "token": location.split("?token=")[1]}
+            assert (await site.post("/reset-password", reset, own)).status == 200
+            assert (await site.post("/reset-password", reset, own)).status == 400
+            assert (await ask(site.port, "GET", "/dashboard", cookie)).status == 401
+            assert (await site.post("/sign-in/email", PERSON, own)).status == 401
+            signed_in = await site.post("/sign-in/email", PERSON | {"password": "another horse battery"}, own)
+            cookie = "Cookie: " + signed_in.values("set-cookie")[0].split(";")[0]
+            await site.post("/send-verification-email", {"email": PERSON["email"]}, own, cookie)
+            led = await ask(site.port, "GET", await mailed_link(mails, 2))
+            assert (led.status, led.values("location")) == (302, ["/"])
+            found = json.loads((await ask(site.port, "GET", "/api/auth/get-session", cookie)).body)
+            assert found["user"]["emailVerified"] is True
+    assert [taken.recipient for taken in mails.taken] == [PERSON["email"]] * 2
