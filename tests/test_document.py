@@ -7,6 +7,7 @@ import json
 import re
 import sqlite3
 import time
+from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 
@@ -17,29 +18,116 @@ from gatekeeper.cli import main
 from gatekeeper.config.load import load_text
 from gatekeeper.config.snapshot import compile_settings
 from gatekeeper.core.cookies import Keys
-from gatekeeper.core.model import Access, Route, Target
+from gatekeeper.core.model import Access, Route, SessionToken, Target
 from gatekeeper.core.routing import match_route
-from gatekeeper.core.session_data import SessionDataCookie, decode
+from gatekeeper.core.session_data import SessionDataCookie, Strategy, decode
+from gatekeeper.core.session_data_writing import SessionDataFormat, encode
 from gatekeeper.core.urls import parse_target
+from gatekeeper.stores.sql import SqlStore
+from tests.attacks.judge import Response
 from tests.better_auth_db import execute, iso, session_id
 from tests.real.conftest import HAS_NODE, run_node
+from tests.server.accounts_gates import DATA, PASSWORD, Browser, accounts_gate, migrate_at
 from tests.server.conftest import TOKEN, USER_ID, database, now_ms, upstream
-from tests.server.gates import COOKIE, cookie_value, running_gate
+from tests.server.gates import COOKIE, SECRET, RunningGate, cookie_value, running_gate
 from tests.server.test_session_data_decides import Fed, fed
 from tests.server.upstreams import RecordingUpstream
 from tests.server.wire import ask, mirrored
+from tests.stores.account_places import SqliteAccounts
 from tests.test_cli import FINE
 
 __all__ = ["database", "fed", "upstream"]  # fixtures
 
+CHANCE = "kJ8vQ2mX5tR9wZ3bN6yC1pL4fH7gD0sA"
+HOUR_MS, DAY_MS = 3_600_000, 86_400_000
+STRATEGIES: tuple[Strategy, ...] = ("compact", "jwt", "jwe")
+GET_SESSION = "/api/auth/get-session"
+UNCACHED = "session: {memory_cache: {max_age: 0}}\n"
 SIGNED_IN = f"Cookie: {COOKIE}={cookie_value(TOKEN)}"
 PAGE = "Accept: text/html"
 DOCS = Path(__file__).parent.parent / "docs"
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "session-data.json").read_text())
 
 
-@pytest.mark.parametrize("strategy", ["compact", "jwt", "jwe"])
-def test_line_3_the_cookie_that_caches_the_session_is_read(strategy: str) -> None:
+@pytest.fixture
+async def accounts(tmp_path: Path) -> SqliteAccounts:
+    """A file for accounts mode in which there is nobody yet."""
+    place = SqliteAccounts(tmp_path / "auth.db")
+    await migrate_at(place.url)
+    return place
+
+
+def data_of(browser: Browser, strategy: Strategy = "compact") -> SessionDataCookie:
+    """What the session_data cookie in a browser says."""
+    found = decode(browser.cookies[DATA], Keys([SECRET]), strategy=strategy, version="1", now_ms=now_ms())
+    assert isinstance(found, SessionDataCookie)
+    return found
+
+
+async def test_line_1_signing_in_creates_a_session_record_in_the_database_in_accounts_mode(
+    accounts: SqliteAccounts, upstream: RecordingUpstream
+) -> None:
+    async with accounts_gate(upstream.url, accounts.url, accounts.path.parent) as gate:
+        phone, laptop = Browser(gate), Browser(gate)
+        user = await phone.sign_up()
+        refused = await laptop.ask("POST", "/api/auth/sign-in/email", {"email": user["email"], "password": "wrong"})
+        assert (refused.status, await accounts.count("session")) == (401, 1)
+        began = now_ms()
+        await laptop.sign_in()
+        ended = now_ms()
+    rows = {row["token"]: row for row in await accounts.rows("session")}
+    assert rows.keys() == {phone.token, laptop.token}
+    row = rows[laptop.token]
+    assert row["userId"] == user["id"]
+    assert iso(began) <= row["createdAt"] == row["updatedAt"] <= iso(ended)
+    assert iso(began + 2 * DAY_MS) <= row["expiresAt"] <= iso(ended + 2 * DAY_MS)
+
+
+@pytest.mark.parametrize("is_https", [False, True])
+async def test_line_2_the_signed_cookie_in_accounts_mode(
+    accounts: SqliteAccounts, upstream: RecordingUpstream, is_https: bool
+) -> None:
+    """The app behind never sees it."""
+    origin, more = ("https://app.example.test", "public_url: https://app.example.test\n") if is_https else (None, "")
+    folder = accounts.path.parent
+    async with accounts_gate(upstream.url, accounts.url, folder, more, secret=CHANCE) as gate:
+        browser = Browser(gate, origin=origin)
+        await browser.sign_up()
+        answer = await browser.ask(
+            "POST", "/api/auth/sign-in/email", {"email": "ada@example.test", "password": PASSWORD}
+        )
+        assert (await browser.ask("GET", "/dashboard")).status == 200
+    name = f"__Secure-{COOKIE}" if is_https else COOKIE
+    token = json.loads(answer.body)["token"]
+    assert browser.cookies[name] == cookie_value(token, CHANCE)
+    (line,) = [line for line in answer.values("set-cookie") if line.startswith(f"{name}=")]
+    attributes = line.split("; ")[1:]
+    assert set(attributes) == {"Max-Age=172800", "Path=/", "HttpOnly", "SameSite=Lax"} | (
+        {"Secure"} if is_https else set()
+    )
+    (request,) = upstream.requests
+    assert token not in request.head.decode()
+    assert "Cookie: " not in request.head.decode()
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+async def test_line_3_the_cookie_that_caches_the_session_is_written_in_accounts_mode(
+    accounts: SqliteAccounts, upstream: RecordingUpstream, strategy: Strategy
+) -> None:
+    more = f"session: {{cookie_cache: {{enabled: true, max_age: 5m, strategy: {strategy}}}}}\n"
+    async with accounts_gate(upstream.url, accounts.url, accounts.path.parent, more) as gate:
+        browser, began = Browser(gate), now_ms()
+        user = await browser.sign_up()
+        said = data_of(browser, strategy)
+        assert began <= said.updated_at_ms <= now_ms()
+        assert said.expires_at_ms is not None
+        assert said.updated_at_ms // 1000 + 300 == said.expires_at_ms // 1000
+        assert said.record.user.id == user["id"]
+        assert said.record == await gate.gate.runtime.sessions.get(SessionToken(browser.token), "")
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_line_3_the_cookie_that_caches_the_session_is_read(strategy: Strategy) -> None:
     captured = VECTORS["cookieCache"][strategy]
     keys = Keys([captured["secret"]])
     raw = captured["sessionDataCookie"]
@@ -64,11 +152,10 @@ async def test_line_4_a_session_lives_two_days_and_is_extended_daily_while_it_is
     database: Path, upstream: RecordingUpstream
 ) -> None:
     """Companion mode, by `extend: gate`; what else is to be said of it is in `tests/server/test_extension.py`."""
-    hour_ms, day_ms = 3_600_000, 86_400_000
     settings = "session: {expires_in: 2d, update_age: 1d, extend: gate}\n"
-    for age_ms, is_extended in ((day_ms - hour_ms, False), (day_ms + hour_ms, True)):
+    for age_ms, is_extended in ((DAY_MS - HOUR_MS, False), (DAY_MS + HOUR_MS, True)):
         began = now_ms()
-        execute(database, "update session set expiresAt = ?", (iso(began + 2 * day_ms - age_ms),))
+        execute(database, "update session set expiresAt = ?", (iso(began + 2 * DAY_MS - age_ms),))
         async with running_gate(upstream.url, database, settings) as gate:
             answers = [await ask(gate.port, "GET", "/dashboard", SIGNED_IN) for _ in range(20)]
         lines = [line for answer in answers for line in answer.values("set-cookie") if line.startswith(COOKIE)]
@@ -77,7 +164,7 @@ async def test_line_4_a_session_lives_two_days_and_is_extended_daily_while_it_is
         assert all("Max-Age=172800" in line for line in lines)
         with closing(sqlite3.connect(database)) as connection:
             (expires,) = connection.execute("select expiresAt from session where token = ?", (TOKEN,)).fetchone()
-        assert (expires >= iso(began + 2 * day_ms)) is is_extended
+        assert (expires >= iso(began + 2 * DAY_MS)) is is_extended
 
 
 async def test_line_5_after_five_minutes_the_next_request_reads_the_database_once(fed: Fed) -> None:
@@ -89,6 +176,116 @@ async def test_line_5_after_five_minutes_the_next_request_reads_the_database_onc
         for _ in range(3):
             assert (await ask(fed.gate.port, "GET", "/dashboard", fed.cookies(TOKEN, age_ms=age_ms))).status == 200
         assert fed.reads - before == reads
+
+
+async def use(browser: Browser, target: str) -> bool:
+    """Use a session by the cookie of its token alone, until it is extended, or is not; whether the cookie is set anew.
+
+    A request through to the app waits for its extension only for a moment, so that it may be the next one that tells.
+    """
+    for _ in range(20):
+        browser.cookies.pop(DATA, None)
+        answer = await browser.ask("GET", target)
+        assert answer.status == 200
+        lines = [line for line in answer.values("set-cookie") if line.startswith(f"{COOKIE}=")]
+        if lines:
+            assert "; Max-Age=172800; " in lines[0]
+            return True
+    return False
+
+
+@pytest.mark.parametrize("target", [GET_SESSION, "/dashboard"])
+async def test_line_4_a_session_is_extended_daily_while_it_is_used_in_accounts_mode(
+    accounts: SqliteAccounts, upstream: RecordingUpstream, target: str
+) -> None:
+    async with accounts_gate(upstream.url, accounts.url, accounts.path.parent, UNCACHED) as gate:
+        browser = Browser(gate)
+        await browser.sign_up()
+        for age_ms, is_extended in ((DAY_MS - HOUR_MS, False), (DAY_MS + HOUR_MS, True)):
+            signed_in, ends = now_ms() - age_ms, now_ms() - age_ms + 2 * DAY_MS
+            dates = (iso(signed_in), iso(signed_in), iso(ends))
+            execute(accounts.path, "update session set createdAt = ?, updatedAt = ?, expiresAt = ?", dates)
+            began = now_ms()
+            assert await use(browser, target) is is_extended
+            (row,) = await accounts.rows("session")
+            assert row["createdAt"] == iso(signed_in)
+            if is_extended:
+                assert iso(began + 2 * DAY_MS) <= row["expiresAt"] <= iso(now_ms() + 2 * DAY_MS)
+                assert iso(began) <= row["updatedAt"] <= iso(now_ms())
+            else:
+                assert (row["expiresAt"], row["updatedAt"]) == (iso(ends), iso(signed_in))
+        execute(accounts.path, "update session set expiresAt = ?", (iso(now_ms() - 1),))
+        assert (await browser.ask("GET", "/dashboard")).status == 401
+
+
+class Covered:
+    """A gate in accounts mode that is told of every change, and was for a while, so that session_data cookies count."""
+
+    def __init__(self, gate: RunningGate) -> None:
+        self.fed = Fed(gate)
+        self.fed.lease.begin(time.monotonic() - 3_600)
+        self.browser, self.other = Browser(gate), Browser(gate)
+
+    async def age(self, browser: Browser, age_ms: int) -> None:
+        """Give a browser the session_data cookie that it would have been given so long ago; the gate forgets it."""
+        record = await self.fed.sessions.get(SessionToken(browser.token), "")
+        assert record is not None
+        form = SessionDataFormat("compact", "1", 300)
+        made = encode(record, Keys([SECRET]), form, now_ms=now_ms() - age_ms, cookie_id="")
+        assert made is not None
+        browser.cookies[DATA] = made
+        self.fed.sessions.all_changed()
+
+    async def reads(self, browser: Browser, target: str) -> tuple[int, Response]:
+        """How often the database is read for this, and the answer."""
+        before = self.fed.reads
+        answer = await browser.ask("GET", target)
+        return self.fed.reads - before, answer
+
+
+@pytest.fixture
+async def covered(
+    accounts: SqliteAccounts, upstream: RecordingUpstream, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Covered]:
+    monkeypatch.setattr(SqlStore, "channel", lambda store, memory: None)
+    async with accounts_gate(upstream.url, accounts.url, accounts.path.parent) as gate:
+        covered = Covered(gate)
+        await covered.browser.sign_up()
+        await covered.other.sign_in()
+        yield covered
+
+
+async def test_line_5_after_five_minutes_get_session_reads_the_database_and_renews_the_cookie_in_accounts_mode(
+    covered: Covered,
+) -> None:
+    browser = covered.browser
+    for age_ms, reads in ((290_000, 0), (301_000, 1)):
+        await covered.age(browser, age_ms)
+        before, began = browser.cookies[DATA], now_ms()
+        read, answer = await covered.reads(browser, GET_SESSION)
+        assert (read, json.loads(answer.body)["user"]["name"]) == (reads, "Ada Łoś")
+        assert (browser.cookies[DATA] != before) is (reads == 1)
+    (line,) = answer.values("set-cookie")
+    assert line.startswith(f"{DATA}={browser.cookies[DATA]}; Max-Age=300; ")
+    assert began <= data_of(browser).updated_at_ms <= now_ms()
+    covered.fed.sessions.all_changed()
+    assert (await covered.reads(browser, "/dashboard"))[1].status == 200
+
+
+async def test_line_5_a_revoked_session_is_dead_although_its_cookie_lives_in_accounts_mode(covered: Covered) -> None:
+    """Better Auth goes on believing the cookie (see `tests/real/test_accounts.py`)."""
+    for revoked, by in ((covered.other, covered.browser), (covered.browser, covered.browser)):
+        await covered.age(revoked, 60_000)
+        kept = dict(revoked.cookies)
+        for target in (GET_SESSION, "/dashboard"):
+            read, answer = await covered.reads(revoked, target)
+            assert (read, answer.status, answer.body == b"null") == (0, 200, False)
+        await by.post("revoke-session", token=revoked.token)
+        revoked.cookies = dict(kept)
+        assert data_of(revoked).record.session.token == revoked.token
+        assert (await revoked.ask("GET", "/dashboard")).status == 401
+        assert (await revoked.ask("GET", GET_SESSION)).body == b"null"
+        assert not {COOKIE, DATA} & revoked.cookies.keys()
 
 
 async def test_line_6_reading_the_session_gives_session_and_user_or_none(
@@ -124,6 +321,23 @@ async def test_line_8_components_share_one_get_session_and_focus_asks_again_and_
     assert seen["emails"] == ["Ada@Example.TEST"] * 3
     assert (seen["mounted"], seen["focused"], seen["early"], seen["late"]) == (1, 2, 2, 3)
     assert upstream.requests == []  # the app was not asked
+
+
+@pytest.mark.skipif(not HAS_NODE, reason="Node.js or the npm packages of tests/real are missing")
+async def test_line_8_components_share_one_get_session_and_focus_asks_again_in_accounts_mode(
+    accounts: SqliteAccounts, upstream: RecordingUpstream
+) -> None:
+    async with accounts_gate(upstream.url, accounts.url, accounts.path.parent) as gate:
+        browser = Browser(gate)
+        await browser.sign_up()
+        cookies = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
+        seen = await run_node("use_session.mjs", gate.url, cookies)
+        assert seen["emails"] == ["ada@example.test"] * 3
+        assert (seen["mounted"], seen["focused"], seen["early"], seen["late"]) == (1, 2, 2, 3)
+        await browser.post("sign-out")
+        seen = await run_node("use_session.mjs", gate.url, cookies)
+        assert seen["emails"] == [None] * 3
+    assert upstream.requests == []
 
 
 @pytest.mark.parametrize("path", ["/dashboard", "/dashboard/x", "/settings", "/settings/security?tab=2"])
@@ -176,7 +390,7 @@ def _example(name: str) -> str:
     ],
 )
 def test_line_11_the_migration_page_gets_each_effect_of_the_matcher(example: str, path: str, access: str) -> None:
-    environ = {"BETTER_AUTH_SECRET": "kJ8vQ2mX5tR9wZ3bN6yC1pL4fH7gD0sA"}
+    environ = {"BETTER_AUTH_SECRET": CHANCE}
     settings = load_text(_example(example), source=example, base_dir=DOCS, environ=environ)
     target = parse_target("GET", path)
     assert isinstance(target, Target)
@@ -235,6 +449,126 @@ async def test_line_16_the_fields_of_the_session(database: Path, upstream: Recor
     assert session["ipAddress"] is None
     assert session["userAgent"] == "Firefox"
     assert "token" not in session
+
+
+async def test_line_17_sessions_are_listed_with_their_devices_in_accounts_mode(
+    accounts: SqliteAccounts, upstream: RecordingUpstream
+) -> None:
+    phones = {"203.0.113.7": "Phone/1.0", "2001:db8:1:2:3:4:5:6": "Laptop/2.0 (a; b)"}
+    network = {"2001:db8:1:2:3:4:5:6": "2001:0db8:0001:0002:0000:0000:0000:0000"}
+    more = "trusted_proxies: [127.0.0.1]\n"
+    async with accounts_gate(upstream.url, accounts.url, accounts.path.parent, more) as gate:
+        stranger = Browser(gate, "X-Forwarded-For: 198.51.100.1")
+        await stranger.sign_up("eve@example.test")
+        browsers = [
+            Browser(gate, f"X-Forwarded-For: 198.51.100.9, {address}", f"User-Agent: {agent}")
+            for address, agent in phones.items()
+        ]
+        user = await browsers[0].sign_up()
+        await browsers[1].sign_in()
+        expired = Browser(gate)
+        await expired.sign_in()
+        execute(accounts.path, "update session set expiresAt = ? where token = ?", (iso(now_ms()), expired.token))
+        listed = await browsers[0].get("list-sessions")
+    assert {one["token"] for one in listed} == {browser.token for browser in browsers}
+    found = {one["token"]: (one["ipAddress"], one["userAgent"], one["userId"]) for one in listed}
+    for browser, (address, agent) in zip(browsers, phones.items(), strict=True):
+        assert found[browser.token] == (network.get(address, address), agent, user["id"])
+
+
+@pytest.mark.parametrize(
+    ("trusted", "forwarded", "kept"),
+    [
+        pytest.param("[]", "203.0.113.7", "127.0.0.1", id="nobody-is-trusted"),
+        pytest.param("[192.0.2.0/24]", "203.0.113.7", "127.0.0.1", id="somebody-else-is"),
+        pytest.param("[127.0.0.1]", "203.0.113.7", "203.0.113.7", id="the-peer-is"),
+        pytest.param("[127.0.0.1]", "203.0.113.7, 198.51.100.9", "198.51.100.9", id="whom-the-peer-saw"),
+        pytest.param(
+            "[127.0.0.1, 198.51.100.9]", "1.2.3.4, 203.0.113.7, 198.51.100.9", "203.0.113.7", id="two-proxies"
+        ),
+        pytest.param("[127.0.0.1]", "no-address", "127.0.0.1", id="what-is-no-address"),
+    ],
+)
+async def test_line_17_addresses_are_believed_of_trusted_proxies_alone_in_accounts_mode(
+    accounts: SqliteAccounts, upstream: RecordingUpstream, trusted: str, forwarded: str, kept: str
+) -> None:
+    more = f"trusted_proxies: {trusted}\n"
+    async with accounts_gate(upstream.url, accounts.url, accounts.path.parent, more) as gate:
+        browser = Browser(gate, f"X-Forwarded-For: {forwarded}")
+        await browser.sign_up()
+        (listed,) = await browser.get("list-sessions")
+    (row,) = await accounts.rows("session")
+    assert listed["ipAddress"] == row["ipAddress"] == kept
+
+
+class Three:
+    """Three browsers of Ada's and one of Eve's, signed in at a gate in accounts mode."""
+
+    def __init__(self, gate: RunningGate, place: SqliteAccounts) -> None:
+        self.ada = [Browser(gate) for _ in range(3)]
+        self.eve = Browser(gate)
+        self.place = place
+
+    async def sign_in(self) -> None:
+        first, *others = self.ada
+        await first.sign_up()
+        for other in others:
+            await other.sign_in()
+        await self.eve.sign_up("eve@example.test", "Eve")
+
+    async def live(self) -> list[bool]:
+        """Whether each of them is let through now, Eve last; only the sessions of those are in the database."""
+        browsers, tokens = [*self.ada, self.eve], {row["token"] for row in await self.place.rows("session")}
+        statuses = [(await browser.ask("GET", "/dashboard")).status for browser in browsers]
+        live = [status == 200 for status in statuses]
+        assert set(statuses) <= {200, 401}
+        assert tokens == {browser.token for browser, is_live in zip(browsers, live, strict=True) if is_live}
+        return live
+
+
+@pytest.fixture
+async def three(accounts: SqliteAccounts, upstream: RecordingUpstream) -> AsyncIterator[Three]:
+    async with accounts_gate(upstream.url, accounts.url, accounts.path.parent) as gate:
+        three = Three(gate, accounts)
+        await three.sign_in()
+        assert await three.live() == [True] * 4
+        yield three
+
+
+@pytest.mark.parametrize("named_by", ["token", "id"])
+async def test_line_18_one_session_is_revoked_by_token_and_by_id_in_accounts_mode(three: Three, named_by: str) -> None:
+    """Better Auth takes the token alone, and the document passes the id."""
+    first, second, _ = three.ada
+    (name,) = [one[named_by] for one in await first.get("list-sessions") if one["token"] == second.token]
+    assert await first.post("revoke-session", token=name) == {"status": True}
+    assert await three.live() == [True, False, True, True]
+
+
+@pytest.mark.parametrize("named_by", ["token", "id"])
+async def test_line_18_only_one_s_own_is_revoked_in_accounts_mode(three: Three, named_by: str) -> None:
+    """The answer does not say whether there is such a session."""
+    (theirs,) = await three.eve.get("list-sessions")
+    assert await three.ada[0].post("revoke-session", token=theirs[named_by]) == {"status": True}
+    assert await three.ada[0].post("revoke-session", token="nothing") == {"status": True}
+    assert await three.live() == [True] * 4
+
+
+@pytest.mark.parametrize(
+    ("call", "live"),
+    [
+        ("revoke-other-sessions", [True, False, False, True]),
+        ("sign-out", [False, True, True, True]),
+        ("revoke-sessions", [False, False, False, True]),
+    ],
+)
+async def test_line_18_all_others_or_this_one_or_all_end_in_accounts_mode(
+    three: Three, call: str, live: list[bool]
+) -> None:
+    kept = dict(three.ada[0].cookies)
+    assert await three.ada[0].post(call) == ({"success": True} if call == "sign-out" else {"status": True})
+    assert (COOKIE in three.ada[0].cookies) is live[0]
+    three.ada[0].cookies = kept  # whoever copied the cookies has no more of them than the browser
+    assert await three.live() == live
 
 
 @pytest.mark.parametrize("named_by", ["token", "id"])
