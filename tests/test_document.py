@@ -68,7 +68,7 @@ async def test_line_1_signing_in_creates_a_session_record_in_the_database_in_acc
     accounts: SqliteAccounts, upstream: RecordingUpstream
 ) -> None:
     async with accounts_gate(upstream.url, accounts.url, accounts.path.parent) as gate:
-        phone, laptop = Browser(gate), Browser(gate)
+        phone, laptop = Browser(gate.url), Browser(gate.url)
         user = await phone.sign_up()
         refused = await laptop.ask("POST", "/api/auth/sign-in/email", {"email": user["email"], "password": "wrong"})
         assert (refused.status, await accounts.count("session")) == (401, 1)
@@ -91,7 +91,7 @@ async def test_line_2_the_signed_cookie_in_accounts_mode(
     origin, more = ("https://app.example.test", "public_url: https://app.example.test\n") if is_https else (None, "")
     folder = accounts.path.parent
     async with accounts_gate(upstream.url, accounts.url, folder, more, secret=CHANCE) as gate:
-        browser = Browser(gate, origin=origin)
+        browser = Browser(gate.url, origin=origin)
         await browser.sign_up()
         answer = await browser.ask(
             "POST", "/api/auth/sign-in/email", {"email": "ada@example.test", "password": PASSWORD}
@@ -116,7 +116,7 @@ async def test_line_3_the_cookie_that_caches_the_session_is_written_in_accounts_
 ) -> None:
     more = f"session: {{cookie_cache: {{enabled: true, max_age: 5m, strategy: {strategy}}}}}\n"
     async with accounts_gate(upstream.url, accounts.url, accounts.path.parent, more) as gate:
-        browser, began = Browser(gate), now_ms()
+        browser, began = Browser(gate.url), now_ms()
         user = await browser.sign_up()
         said = data_of(browser, strategy)
         assert began <= said.updated_at_ms <= now_ms()
@@ -199,7 +199,7 @@ async def test_line_4_a_session_is_extended_daily_while_it_is_used_in_accounts_m
     accounts: SqliteAccounts, upstream: RecordingUpstream, target: str
 ) -> None:
     async with accounts_gate(upstream.url, accounts.url, accounts.path.parent, UNCACHED) as gate:
-        browser = Browser(gate)
+        browser = Browser(gate.url)
         await browser.sign_up()
         for age_ms, is_extended in ((DAY_MS - HOUR_MS, False), (DAY_MS + HOUR_MS, True)):
             signed_in, ends = now_ms() - age_ms, now_ms() - age_ms + 2 * DAY_MS
@@ -224,7 +224,7 @@ class Covered:
     def __init__(self, gate: RunningGate) -> None:
         self.fed = Fed(gate)
         self.fed.lease.begin(time.monotonic() - 3_600)
-        self.browser, self.other = Browser(gate), Browser(gate)
+        self.browser, self.other = Browser(gate.url), Browser(gate.url)
 
     async def age(self, browser: Browser, age_ms: int) -> None:
         """Give a browser the session_data cookie that it would have been given so long ago; the gate forgets it."""
@@ -328,7 +328,7 @@ async def test_line_8_components_share_one_get_session_and_focus_asks_again_in_a
     accounts: SqliteAccounts, upstream: RecordingUpstream
 ) -> None:
     async with accounts_gate(upstream.url, accounts.url, accounts.path.parent) as gate:
-        browser = Browser(gate)
+        browser = Browser(gate.url)
         await browser.sign_up()
         cookies = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
         seen = await run_node("use_session.mjs", gate.url, cookies)
@@ -458,15 +458,15 @@ async def test_line_17_sessions_are_listed_with_their_devices_in_accounts_mode(
     network = {"2001:db8:1:2:3:4:5:6": "2001:0db8:0001:0002:0000:0000:0000:0000"}
     more = "trusted_proxies: [127.0.0.1]\n"
     async with accounts_gate(upstream.url, accounts.url, accounts.path.parent, more) as gate:
-        stranger = Browser(gate, "X-Forwarded-For: 198.51.100.1")
+        stranger = Browser(gate.url, "X-Forwarded-For: 198.51.100.1")
         await stranger.sign_up("eve@example.test")
         browsers = [
-            Browser(gate, f"X-Forwarded-For: 198.51.100.9, {address}", f"User-Agent: {agent}")
+            Browser(gate.url, f"X-Forwarded-For: 198.51.100.9, {address}", f"User-Agent: {agent}")
             for address, agent in phones.items()
         ]
         user = await browsers[0].sign_up()
         await browsers[1].sign_in()
-        expired = Browser(gate)
+        expired = Browser(gate.url)
         await expired.sign_in()
         execute(accounts.path, "update session set expiresAt = ? where token = ?", (iso(now_ms()), expired.token))
         listed = await browsers[0].get("list-sessions")
@@ -494,7 +494,7 @@ async def test_line_17_addresses_are_believed_of_trusted_proxies_alone_in_accoun
 ) -> None:
     more = f"trusted_proxies: {trusted}\n"
     async with accounts_gate(upstream.url, accounts.url, accounts.path.parent, more) as gate:
-        browser = Browser(gate, f"X-Forwarded-For: {forwarded}")
+        browser = Browser(gate.url, f"X-Forwarded-For: {forwarded}")
         await browser.sign_up()
         (listed,) = await browser.get("list-sessions")
     (row,) = await accounts.rows("session")
@@ -505,8 +505,8 @@ class Three:
     """Three browsers of Ada's and one of Eve's, signed in at a gate in accounts mode."""
 
     def __init__(self, gate: RunningGate, place: SqliteAccounts) -> None:
-        self.ada = [Browser(gate) for _ in range(3)]
-        self.eve = Browser(gate)
+        self.ada = [Browser(gate.url) for _ in range(3)]
+        self.eve = Browser(gate.url)
         self.place = place
 
     async def sign_in(self) -> None:

@@ -1,4 +1,7 @@
-"""One SQLite file, written by the gate and by the real better-auth: users, passwords, sessions and links are common."""
+"""One SQLite file, written by the gate and by the real better-auth: users, passwords, sessions and links are common.
+
+First the store of accounts beside the app, then a gate that runs on the app's file while the app does.
+"""
 
 import os
 import sqlite3
@@ -9,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 from msgspec.structs import replace
 
 from gatekeeper.config.schema import Accounts, Settings
@@ -19,8 +23,14 @@ from gatekeeper.stores.accounts import NewSession, NewUser, NewVerification, Sig
 from gatekeeper.stores.opening_accounts import open_accounts
 from gatekeeper.stores.sql_accounts import SqlAccounts
 from tests.real.conftest import real_app
+from tests.server.accounts_gates import DATA, Browser, accounts_gate, migrate_at
+from tests.server.accounts_gates import PASSWORD as BROWSER_PASSWORD
+from tests.server.conftest import upstream
 from tests.server.gates import COOKIE, cookie_value
+from tests.server.upstreams import RecordingUpstream
 from tests.stores.opening import settings_on
+
+__all__ = ["upstream"]  # a fixture
 
 PASSWORD, OTHER = "pâsswörd① of Zoë", "another long enough one"
 EMAIL = "zoe@example.test"
@@ -171,3 +181,112 @@ async def test_who_is_disabled_at_the_gate_is_refused_there(tmp_path: Path) -> N
         status, answer = await real.post("/sign-in/email", email=EMAIL, password=PASSWORD)
         assert (status, answer["code"]) == (401, "INVALID_EMAIL_OR_PASSWORD")
         assert await real.get("/get-session", session.token) is None
+
+
+UNCACHED = "session: {memory_cache: {max_age: 0}, cookie_cache: {enabled: false}}\n"
+"""So that the gate need not be told what the app has done."""
+
+
+class Sides:
+    """A running gate and better-auth on one file: `made` is the one where things are made, `other` the other one."""
+
+    def __init__(self, gate: Browser, app: Browser, made_at: str) -> None:
+        self._visitor = Browser(gate.origin)
+        self.made, self.other = (gate, app) if made_at == "gate" else (app, gate)
+
+    async def page(self, cookies: dict[str, str]) -> int:
+        """What a protected page answers at the gate with these cookies."""
+        self._visitor.cookies = dict(cookies)
+        return (await self._visitor.ask("GET", "/dashboard")).status
+
+
+@pytest.fixture(params=["gate", "app"])
+async def sides(request: pytest.FixtureRequest, tmp_path: Path, upstream: RecordingUpstream) -> AsyncIterator[Sides]:
+    path = tmp_path / "auth.db"
+    await migrate_at(f"sqlite:///{path}")
+    async with (
+        real_app(path) as app,
+        accounts_gate(upstream.url, f"sqlite:///{path}", tmp_path, UNCACHED) as gate,
+    ):
+        yield Sides(Browser(gate.url), Browser(app), request.param)
+
+
+async def test_an_account_of_one_signs_in_at_the_other(sides: Sides) -> None:
+    user = await sides.made.sign_up(EMAIL, "Zoë")
+    wrong = await sides.other.ask("POST", "/api/auth/sign-in/email", {"email": EMAIL, "password": OTHER})
+    assert (wrong.status, sides.other.cookies) == (401, {})
+    assert await sides.other.sign_in(EMAIL) == user
+    assert (await sides.other.get("get-session"))["user"] == user
+    assert await sides.page(sides.other.cookies) == 200
+    taken = {"email": EMAIL, "name": "again", "password": OTHER}
+    assert (await Browser(sides.other.origin).ask("POST", "/api/auth/sign-up/email", taken)).status == 422
+
+
+async def test_the_cookie_of_one_is_a_session_at_the_other(sides: Sides, upstream: RecordingUpstream) -> None:
+    user = await sides.made.sign_up(EMAIL, "Zoë")
+    sides.other.cookies = cookies = {COOKIE: sides.made.cookies[COOKIE]}
+    theirs = await sides.made.get("get-session")
+    assert await sides.other.get("get-session") == theirs
+    assert await sides.other.get("list-sessions") == [theirs["session"]]
+    assert await sides.page(cookies) == 200
+    assert upstream.requests[-1].values("X-Auth-User-Id") == [user["id"]]
+    await sides.other.post("update-user", name="Zoë Ångström")
+    assert (await sides.made.get("get-session"))["user"]["name"] == "Zoë Ångström"
+
+
+@pytest.mark.parametrize("call", ["sign-out", "revoke-sessions"])
+async def test_signed_out_at_one_is_signed_out_at_the_other(sides: Sides, call: str) -> None:
+    await sides.made.sign_up(EMAIL)
+    sides.other.cookies = cookies = {COOKIE: sides.made.cookies[COOKIE]}
+    assert await sides.other.get("get-session") is not None
+    assert await sides.page(cookies) == 200
+    await sides.made.post(call)
+    assert await sides.page(cookies) == 401
+    sides.other.cookies = dict(cookies)
+    assert await sides.other.get("get-session") is None
+    assert sides.other.cookies == {}
+
+
+async def test_one_of_many_is_revoked_at_the_other(sides: Sides) -> None:
+    await sides.made.sign_up(EMAIL)
+    await sides.other.sign_in(EMAIL)
+    kept = dict(sides.other.cookies)
+    await sides.other.post("revoke-session", token=sides.made.token)
+    assert await sides.page(sides.made.cookies) == 401
+    assert await sides.page(kept) == 200
+    assert await sides.made.get("get-session") is None
+
+
+async def test_a_password_that_was_changed_at_one_is_the_one_at_the_other(sides: Sides) -> None:
+    await sides.made.sign_up(EMAIL)
+    await sides.other.sign_in(EMAIL)
+    change = {"currentPassword": BROWSER_PASSWORD, "newPassword": OTHER, "revokeOtherSessions": True}
+    await sides.made.post("change-password", **change)
+    assert await sides.other.get("get-session") is None
+    statuses = []
+    for password in (BROWSER_PASSWORD, OTHER):
+        body = {"email": EMAIL, "password": password}
+        statuses.append((await sides.other.ask("POST", "/api/auth/sign-in/email", body)).status)
+    assert statuses == [401, 200]
+
+
+async def test_a_revoked_session_lives_in_its_cookie_there_and_is_dead_at_the_gate(
+    tmp_path: Path, upstream: RecordingUpstream
+) -> None:
+    """Both may believe a session_data cookie for five minutes; the gate does so only until it knows better."""
+    url = f"sqlite:///{tmp_path / 'auth.db'}"
+    await migrate_at(url)
+    async with (
+        real_app(tmp_path / "auth.db", cookieCache="compact") as app,
+        accounts_gate(upstream.url, url, tmp_path) as gate,
+    ):
+        kept, current = Browser(gate.url), Browser(gate.url)
+        await kept.sign_up(EMAIL)
+        await current.sign_in(EMAIL)
+        await current.post("revoke-session", token=kept.token)
+        there = Browser(app)
+        there.cookies = dict(kept.cookies)
+        assert DATA in there.cookies
+        assert (await there.get("get-session"))["session"]["token"] == kept.token
+        assert (await kept.ask("GET", "/dashboard")).status == 401
+        assert await kept.get("get-session") is None

@@ -47,15 +47,15 @@ async def accounts_gate(
 
 
 class Browser:
-    """A browser at a gate, which keeps its cookies; `lines` are header lines that it always sends.
+    """A browser at the server of this URL, which keeps its cookies; `lines` are header lines that it always sends.
 
-    `origin` is where its user believes to be, the gate's own address unless said.
+    `origin` is where its user believes to be, that URL unless said.
     """
 
-    def __init__(self, gate: RunningGate, *lines: str, origin: str | None = None) -> None:
-        self.port = gate.port
+    def __init__(self, url: str, *lines: str, origin: str | None = None) -> None:
+        self.port = int(url.rpartition(":")[2])
         self.lines = lines
-        self.origin = origin or gate.url
+        self.origin = origin or url
         self.cookies: dict[str, str] = {}
 
     @property
