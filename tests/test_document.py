@@ -178,12 +178,12 @@ async def test_line_5_after_five_minutes_the_next_request_reads_the_database_onc
         assert fed.reads - before == reads
 
 
-async def use(browser: Browser, target: str) -> bool:
-    """Use a session by the cookie of its token alone, until it is extended, or is not; whether the cookie is set anew.
+async def use(browser: Browser, target: str, *, times: int) -> bool:
+    """Use a session without its session_data cookie until it is extended, so often at most; whether it was.
 
     A request through to the app waits for its extension only for a moment, so that it may be the next one that tells.
     """
-    for _ in range(20):
+    for _ in range(times):
         browser.cookies.pop(DATA, None)
         answer = await browser.ask("GET", target)
         assert answer.status == 200
@@ -206,7 +206,7 @@ async def test_line_4_a_session_is_extended_daily_while_it_is_used_in_accounts_m
             dates = (iso(signed_in), iso(signed_in), iso(ends))
             execute(accounts.path, "update session set createdAt = ?, updatedAt = ?, expiresAt = ?", dates)
             began = now_ms()
-            assert await use(browser, target) is is_extended
+            assert await use(browser, target, times=200 if is_extended else 5) is is_extended
             (row,) = await accounts.rows("session")
             assert row["createdAt"] == iso(signed_in)
             if is_extended:
@@ -216,6 +216,25 @@ async def test_line_4_a_session_is_extended_daily_while_it_is_used_in_accounts_m
                 assert (row["expiresAt"], row["updatedAt"]) == (iso(ends), iso(signed_in))
         execute(accounts.path, "update session set expiresAt = ?", (iso(now_ms() - 1),))
         assert (await browser.ask("GET", "/dashboard")).status == 401
+
+
+async def test_line_4_who_is_not_to_be_remembered_is_not_extended_in_accounts_mode(
+    accounts: SqliteAccounts, upstream: RecordingUpstream
+) -> None:
+    """Such a session lives for a day, so that it would be due at once."""
+    async with accounts_gate(upstream.url, accounts.url, accounts.path.parent, UNCACHED) as gate:
+        browser = Browser(gate.url)
+        await browser.sign_up()
+        await browser.post("sign-out")
+        began = now_ms()
+        await browser.sign_in(rememberMe=False)
+        before = await accounts.rows("session")
+        assert iso(began + DAY_MS) <= before[0]["expiresAt"] <= iso(now_ms() + DAY_MS)
+        for target in (GET_SESSION, "/dashboard"):
+            assert not await use(browser, target, times=5)
+        assert await accounts.rows("session") == before
+        del browser.cookies["better-auth.dont_remember"]
+        assert await use(browser, "/dashboard", times=200)
 
 
 class Covered:
@@ -569,6 +588,14 @@ async def test_line_18_all_others_or_this_one_or_all_end_in_accounts_mode(
     assert (COOKIE in three.ada[0].cookies) is live[0]
     three.ada[0].cookies = kept  # whoever copied the cookies has no more of them than the browser
     assert await three.live() == live
+
+
+async def test_line_18_the_gate_s_own_form_signs_out_in_accounts_mode(three: Three) -> None:
+    kept = dict(three.ada[0].cookies)
+    assert (await three.ada[0].ask("POST", "/.gatekeeper/sign-out", None, "Accept: */*")).status == 200
+    assert COOKIE not in three.ada[0].cookies
+    three.ada[0].cookies = kept
+    assert await three.live() == [False, True, True, True]
 
 
 @pytest.mark.parametrize("named_by", ["token", "id"])

@@ -270,6 +270,23 @@ async def test_a_password_that_was_changed_at_one_is_the_one_at_the_other(sides:
     assert statuses == [401, 200]
 
 
+async def test_the_gate_is_told_of_what_ends_at_the_app(tmp_path: Path, upstream: RecordingUpstream) -> None:
+    """With its caches on, which hold for minutes while the feed is there that `gatekeeper migrate` has set up."""
+    url = f"sqlite:///{tmp_path / 'auth.db'}"
+    await migrate_at(url)
+    async with real_app(tmp_path / "auth.db") as app, accounts_gate(upstream.url, url, tmp_path) as gate:
+        here, there = Browser(gate.url), Browser(app)
+        await here.sign_up(EMAIL)
+        there.cookies = {COOKIE: here.cookies[COOKIE]}
+        while not gate.gate.runtime.sessions.lease.is_held(time.monotonic()):
+            assert (await here.ask("GET", "/dashboard")).status == 200
+        assert (await here.ask("GET", "/dashboard")).status == 200
+        await there.post("sign-out")
+        while (await here.ask("GET", "/dashboard")).status != 401:
+            pass
+        assert await here.get("get-session") is None
+
+
 async def test_a_revoked_session_lives_in_its_cookie_there_and_is_dead_at_the_gate(
     tmp_path: Path, upstream: RecordingUpstream
 ) -> None:
