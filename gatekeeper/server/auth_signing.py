@@ -47,11 +47,11 @@ async def sign_up(call: Call) -> Answer | Refusal:
         return fault
     email = call.text("email").lower()
     accounts = call.services.accounts
-    if await accounts.find_by_email(email) is not None:
-        return EMAIL_TAKEN
     admitted = await admit(call, None)
     if isinstance(admitted, Refusal):
         return admitted
+    if await accounts.find_by_email(email) is not None:  # after it was counted: nobody finds out many addresses
+        return EMAIL_TAKEN
     hashed = await hash_password(call, call.text("password"), admitted)
     if isinstance(hashed, Refusal):
         return hashed

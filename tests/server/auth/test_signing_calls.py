@@ -52,6 +52,15 @@ async def test_a_taken_address_is_told_also_to_who_asks_at_the_same_moment() -> 
     assert len(site.accounts.users) == 1
 
 
+async def test_who_asks_for_many_addresses_is_held_up_before_learning_which_are_taken() -> None:
+    site = Site()
+    await site.sign_up()
+    site.throttle.wait_s = 7
+    body = {"name": "N", "email": "ada@example.test", "password": PASSWORD}
+    result = await site.post("/sign-up/email", body)
+    assert (result.status, result.headers["Retry-After"]) == (429, "7")
+
+
 async def test_each_sign_in_has_a_session_of_its_own() -> None:
     site = Site()
     await site.sign_up()
