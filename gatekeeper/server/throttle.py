@@ -6,6 +6,8 @@ that an office behind one address is not held up by its own people, and clears t
 It does not clear the address's: else whoever has an account could clear it between guesses.
 """
 
+import asyncio
+
 import msgspec
 
 from gatekeeper.core.attempts import (
@@ -65,14 +67,14 @@ class Throttle:
     async def succeeded(self, admitted: Admitted) -> None:
         """The password was right: the address has its try back, and the account's or the device's count is cleared."""
         line = admitted.line
-        await self._attempts.take_back(line.address, admitted.ends_ms[line.address])
+        changes = [self._attempts.take_back(line.address, admitted.ends_ms[line.address])]
         if line.account in admitted.ends_ms:
-            await self._attempts.forget(line.account)
+            changes.append(self._attempts.forget(line.account))
+        await asyncio.gather(*changes)  # at the same time, so that they are committed together
 
     async def withdrawn(self, admitted: Admitted) -> None:
         """The password was not tried, for whatever reason of ours: the try counts for nobody."""
-        for key, ends_ms in admitted.ends_ms.items():
-            await self._attempts.take_back(key, ends_ms)
+        await asyncio.gather(*(self._attempts.take_back(key, ends_ms) for key, ends_ms in admitted.ends_ms.items()))
 
 
 def _line(address: str, email: str | None, device_cookie: str | None, keys: Keys, now_ms: int) -> Line:

@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
 from gatekeeper.core.attempts import Limit, Tally, account_key, address_key, device_key
 from gatekeeper.core.errors import StoreUnavailable
@@ -12,6 +14,7 @@ from gatekeeper.stores.attempts import Attempts, MemoryAttempts
 from gatekeeper.stores.opening_accounts import open_accounts
 from gatekeeper.stores.sql_accounts import SqlAccounts
 from gatekeeper.stores.sql_attempts import SWEEP_MS, SqlAttempts
+from gatekeeper.stores.transactions import in_transaction
 from tests.better_auth_db import execute
 from tests.stores.account_places import AccountPlace
 from tests.stores.opening import settings_on
@@ -105,6 +108,65 @@ async def test_none_of_many_at_once_is_lost(place: AccountPlace, open_attempts: 
     for key in keys:
         assert sorted(tallies[key].count for tallies in noted) == list(range(1, 13))
     assert {row["count"] for row in await place.rows("gatekeeper_attempt")} == {12}
+
+
+async def test_of_one_key_at_once_each_try_finds_another_count(attempts: SqlAttempts) -> None:
+    noted = await asyncio.gather(*(attempts.note(["a", f"b{number}"], LIMIT, NOW_MS) for number in range(250)))
+    assert [tallies["a"].count for tallies in noted] == list(range(1, 251))
+    assert all(tallies[f"b{number}"].count == 1 for number, tallies in enumerate(noted))
+    assert await attempts.read(["a"]) == {"a": Tally(250, NOW_MS + LIMIT.per_ms)}
+
+
+async def test_windows_that_have_ended_begin_anew_once_for_all_at_once(attempts: SqlAttempts) -> None:
+    await attempts.note(["a"], LIMIT, NOW_MS)
+    later_ms = NOW_MS + LIMIT.per_ms
+    noted = await asyncio.gather(*(attempts.note(["a"], LIMIT, later_ms) for _ in range(3)))
+    assert [tallies["a"] for tallies in noted] == [Tally(count, later_ms + LIMIT.per_ms) for count in (1, 2, 3)]
+
+
+async def test_changes_at_once_are_all_made(attempts: SqlAttempts) -> None:
+    await asyncio.gather(*(attempts.note(["a", "b", "c"], LIMIT, NOW_MS) for _ in range(3)))
+    end_ms = NOW_MS + LIMIT.per_ms
+    taking = [attempts.take_back("a", end_ms), attempts.take_back("b", end_ms - 1), attempts.take_back("a", end_ms)]
+    await asyncio.gather(attempts.forget("c"), *taking)
+    assert await attempts.read(["a", "b", "c"]) == {"a": Tally(1, end_ms), "b": Tally(3, end_ms)}
+
+
+async def test_many_at_once_are_few_transactions(attempts: SqlAttempts, monkeypatch: pytest.MonkeyPatch) -> None:
+    transactions: list[Connection] = []
+
+    def counting(connection: Connection, work: Callable[[Connection], Any]) -> Any:
+        transactions.append(connection)
+        return in_transaction(connection, work)
+
+    monkeypatch.setattr("gatekeeper.stores.sql_attempts.in_transaction", counting)
+    await asyncio.gather(*(attempts.note([f"a{number}"], LIMIT, NOW_MS) for number in range(300)))
+    assert len(transactions) == 4  # three groups, and the removal of what has ended
+    await asyncio.gather(*(attempts.forget(f"a{number}") for number in range(100)))
+    assert len(transactions) == 5
+    assert await attempts.read([f"a{number}" for number in range(100)]) == {}
+
+
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(("journal", "level"), [("wal", 1), ("delete", 2)])
+async def test_counts_spare_the_disk_where_the_file_is_safe(
+    attempts: SqlAttempts, path: Path, monkeypatch: pytest.MonkeyPatch, journal: str, level: int
+) -> None:
+    """1 is NORMAL, 2 FULL."""
+    execute(path, f"pragma journal_mode = {journal}")
+    levels: list[int] = []
+
+    def looking(connection: Connection, work: Callable[[Connection], Any]) -> Any:
+        def look(within: Connection) -> Any:
+            levels.append(within.exec_driver_sql("pragma synchronous").scalar_one())
+            return work(within)
+
+        return in_transaction(connection, look)
+
+    monkeypatch.setattr("gatekeeper.stores.sql_attempts.in_transaction", looking)
+    await attempts.note(["a"], LIMIT, NOW_MS)
+    await attempts.forget("a")
+    assert levels == [level] * 3
 
 
 async def test_ended_windows_are_removed_now_and_then(place: AccountPlace, attempts: SqlAttempts) -> None:
