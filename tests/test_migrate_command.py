@@ -140,6 +140,15 @@ async def test_the_file_is_for_its_owner_alone(path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+async def test_the_file_has_a_write_ahead_log_and_one_that_is_there_keeps_its_own_way(path: Path) -> None:
+    app_s = path.with_name("app.db")
+    create_database(app_s)
+    for place in (SqliteAccounts(path), SqliteAccounts(app_s)):
+        await migrate(place)
+    modes = [await SqliteAccounts(file).fetch("pragma journal_mode") for file in (path, app_s)]
+    assert modes == [[{"journal_mode": "wal"}], [{"journal_mode": "delete"}]]
+
+
 async def test_a_file_that_is_there_keeps_its_mode_and_its_rows(path: Path) -> None:
     create_database(path)
     path.chmod(0o640)
