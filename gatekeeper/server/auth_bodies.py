@@ -100,9 +100,9 @@ def _read_json(text: str) -> Json | Refusal:
     """What JSON.parse reads.  Half of a surrogate pair becomes U+FFFD, as it would wherever JavaScript writes it."""
     try:
         value = json.loads(text, parse_constant=_refuse)
+        return cast(Json, _well_formed(value) if "\\u" in text else value)  # which goes as deep as what was read
     except (ValueError, RecursionError):
         return INVALID_JSON
-    return cast(Json, _well_formed(value) if "\\u" in text else value)
 
 
 def _refuse(constant: str) -> None:

@@ -69,6 +69,13 @@ def test_reading(media_type: str | None, data: bytes, expected: Any) -> None:
     assert read_body(media_type, data, BOTH) == expected
 
 
+def test_no_depth_with_escapes_in_it_is_more_than_an_error_of_the_sender() -> None:
+    for depth in range(100, 1_200, 50):
+        document = "[" * depth + '"\\ud800"' + "]" * depth
+        read = read_body(JSON, document.encode(), BOTH)
+        assert read == INVALID_JSON or isinstance(read, list)
+
+
 @given(st.binary(max_size=60), st.sampled_from([JSON, FORM, "x/y", ""]))
 def test_reading_never_raises(data: bytes, media_type: str) -> None:
     read_body(media_type, data, BOTH)
