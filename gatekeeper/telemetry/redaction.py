@@ -8,7 +8,8 @@ What is replaced by `[redacted]`:
   names);
 * the rest of the line after `Cookie:`, `Set-Cookie:`, `Authorization:` and their like, and bearer credentials;
 * values of query parameters whose name speaks of a secret (these become `***`), also inside an escaped URL;
-* JSON in base64url, which is how JWTs, JWEs and session_data cookies begin.
+* JSON in base64url, which is how JWTs, JWEs and session_data cookies begin;
+* what comes after `/reset-password/` in a path: Better Auth's links for a new password have their token there.
 
 The same holds for what is percent-escaped, once or several times: a piece of text that holds one of these after
 decoding goes as a whole.  The rule takes too much rather than too little.  It cannot know a token that stands bare,
@@ -39,6 +40,7 @@ _MAC_CHAR = r"(?:[A-Za-z0-9+/_-]|%(?:25)*2[BbFf])"
 _SIGNATURE = re.compile(rf"\.{_MAC_CHAR}{{{_MAC_CHARS}}}(?:=|%(?:25)*3[Dd]|(?!{_MAC_CHAR}))")
 _PIECE = re.compile(r"""[^\s"';,&?<>()]+""")
 _JSON_IN_BASE64 = re.compile(r"eyJ[A-Za-z0-9_-]{10,}(?:\.[A-Za-z0-9_-]*)*")
+_RESET_LINK = re.compile(r"""(?i)(/reset-password/)[^/?#\s"'&;<>]+""")
 _HEADER = re.compile(
     r"""(?i)(?<![A-Za-z0-9_])((?:proxy-)?authorization|(?:set-)?cookie|x-api-key)(["']?\s*(?::|["']\s*[,:=]|=)\s*)[^\r\n]*"""
 )
@@ -49,7 +51,7 @@ _PARAMETER = re.compile(r"([?&;#])([^?&;=\s\"'<>]*)=([^?&;\s\"'<>]*)")
 _NAME_OF_PARAMETER = re.compile(r"[A-Za-z0-9_.\[\]-]{1,40}")
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
 _NAME = re.compile(r"([^?&;=]+)=")
-_SUSPECT = re.compile(r"""[%=:"';?&\r\n]|eyJ|(?i:bearer)""")
+_SUSPECT = re.compile(r"""[%=:"';?&\r\n]|eyJ|(?i:bearer|/reset-password/)""")
 """Without one of these, only a signature can be found in a text."""
 
 _TELLING_PART = re.compile(
@@ -80,6 +82,7 @@ class Redactor:
         text = _HEADER.sub(rf"\1\2{REDACTED}", text)
         text = self._cookie.sub(rf"\1\2{REDACTED}", text)
         text = _BEARER.sub(rf"\1{REDACTED}", text)
+        text = _RESET_LINK.sub(rf"\1{REDACTED}", text)
         if "=" in text:
             text = _PARAMETER.sub(self._without_value, text)
         text = _PIECE.sub(self._without_credentials, text)
@@ -148,7 +151,7 @@ class Redactor:
         return any(map(decoded.__contains__, self._secrets))
 
     def _is_credential(self, decoded: str) -> bool:
-        patterns = (_SIGNATURE, _JSON_IN_BASE64, self._cookie)
+        patterns = (_SIGNATURE, _JSON_IN_BASE64, _RESET_LINK, self._cookie)
         return any(pattern.search(decoded) is not None for pattern in patterns)
 
 

@@ -81,6 +81,30 @@ def test_no_unsigned_token_survives_where_its_name_stands(place: str) -> None:
     assert TOKEN not in REDACTOR.redact(PLACES[place](TOKEN))
 
 
+@pytest.mark.parametrize(
+    ("text", "safe"),
+    [
+        ("/api/auth/reset-password/aB3xY9zT", "/api/auth/reset-password/[redacted]"),
+        ("/api/auth/Reset-Password/aB3xY9zT", "/api/auth/Reset-Password/[redacted]"),
+        ("/auth/reset-password/aB3xY9zT?callbackURL=%2Fnew", "/auth/reset-password/[redacted]?callbackURL=%2Fnew"),
+        ("GET http://h/api/auth/reset-password/aB3 done", "GET http://h/api/auth/reset-password/[redacted] done"),
+        ("/reset-password/aB3/more", "/reset-password/[redacted]/more"),
+        ("/next?to=%2Fapi%2Fauth%2Freset-password%2FaB3xY9zT", "/next?[redacted]"),
+        ("/api/auth%2freset-password%2faB3xY9zT", "[redacted]"),
+        ("/reset-password", "/reset-password"),
+        ("/reset-password/", "/reset-password/"),
+        ("/how-to-reset-password/now", "/how-to-reset-password/now"),
+    ],
+)
+def test_a_link_for_a_new_password_has_its_token_in_the_path(text: str, safe: str) -> None:
+    assert REDACTOR.redact(text) == safe
+
+
+def test_such_a_link_in_a_query() -> None:
+    for value in ("/api/auth/reset-password/aB3xY9zT", "%2Fapi%2Fauth%2Freset-password%2FaB3xY9zT"):
+        assert "aB3xY9zT" not in REDACTOR.redact_query(f"tab=1&next={value}")
+
+
 WRITTEN: dict[str, Callable[[str], str]] = {
     "as it is": lambda secret: f"the secret is {secret}",
     "between letters": lambda secret: f"x{secret}x",
