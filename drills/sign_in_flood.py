@@ -249,15 +249,16 @@ def report(scene: Scene) -> bool:
     calm, flooded = scene.calm, scene.flooded
     calm_s, middle_s = percentile(calm.sign_ins_s, 50), percentile(flooded.sign_ins_s, 50)
     looked_at = MOST * (1 + int(scene.took_s // WINDOW_S))
+    beyond = sum(one > AT_MOST * calm_s for one in flooded.sign_ins_s)
     print(f"wrong passwords in {scene.took_s:.1f} s: owner's account {_counts(scene.at_owner)};", end=" ")
     print(f"others' and nobody's {_counts(scene.at_others)}; the right one from strangers {_counts(scene.strangers)}")
     for what, phase in (("calm", calm), ("flooded", flooded)):
         print(f"{what:8} owner's sign-ins {_figures(phase.sign_ins_s)}; pages {_figures(phase.pages_s)}")
     print(
-        f"owner in the middle {middle_s / calm_s:.2f} times the calm time, {max(flooded.sign_ins_s) / calm_s:.2f}",
-        end=" ",
+        f"the owner in the middle {middle_s / calm_s:.2f} times the calm time, {max(flooded.sign_ins_s) / calm_s:.2f}"
+        f" at most, {beyond} of {len(flooded.sign_ins_s)} beyond {AT_MOST:g};"
+        f" through three processes at once {_counts(scene.shared)}"
     )
-    print(f"at most; through three processes at once {_counts(scene.shared)}")
     checks = {
         "nobody was answered as they should not be": not scene.failures,
         f"the owner's sign-in took no more than {AT_MOST:g} times the calm time": middle_s <= AT_MOST * calm_s,
