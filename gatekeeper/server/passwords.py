@@ -4,7 +4,7 @@
 * One address or one account with a thousand waiting does not delay another's first (`fair_queue`).
 * Who comes from a device that signed in to the account before has queue and threads apart from all strangers: there
   is no telling a thousand strangers with one guess each from a thousand people.  Strangers' threads stand back where
-  processors are short, and get about a quarter of what others take.
+  processors are short, and get about a tenth of what others take.
 * When full, the last of whoever has most waiting is turned away, with `Busy`.
 * Whoever gives up gives up the place; a hash under way is finished, and its thread is taken until then.
 * Nobody's password costs as much as anybody's.
@@ -31,7 +31,7 @@ MOST_WAITING = 256
 MOST_THREADS = 4
 RETRY_AFTER_S = 10
 
-_STRANGERS_NICENESS = 5
+_STRANGERS_NICENESS = 10
 
 _ResultT = TypeVar("_ResultT")
 
