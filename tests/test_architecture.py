@@ -14,6 +14,8 @@ PACKAGE = ROOT / "gatekeeper"
 CORE_ORDER = (
     *(
         "errors",
+        "callbacks",
+        "negotiation",
         "model",
         "urls",
         "websocket",
@@ -55,7 +57,10 @@ RANKS = {
 TOP = 6
 """The commands and what stands beside them: one another's package, as it were."""
 
-KEY_MODULES = {"core/cookies.py", "core/session_data.py", "core/session_data_writing.py", "core/assertions.py"}
+KEY_MODULES = {
+    *("core/cookies.py", "core/session_data.py", "core/session_data_writing.py", "core/assertions.py"),
+    *("integrations/assertion.py", "integrations/jwks.py"),
+}
 KEY_LIBRARIES = {"hmac", "itsdangerous", "jwt", "joserfc", "cryptography"}
 IO_LIBRARIES = {
     *("asyncio", "socket", "os", "time", "logging", "pathlib", "random", "secrets", "threading", "subprocess"),

@@ -36,6 +36,7 @@ from gatekeeper.core.model import (
     SessionRecord,
     SignIn,
 )
+from gatekeeper.core.negotiation import prefers_page
 from gatekeeper.core.policy import fault_of, is_fresh, unmet_condition
 from gatekeeper.core.urls import callback_for, callback_from_referer, is_on_origin
 
@@ -128,20 +129,8 @@ def is_preflight(facts: RequestFacts) -> bool:
 
 
 def wants_page(facts: RequestFacts) -> bool:
-    """Whether a person waits for a page: `Sec-Fetch-Mode: navigate`, or else an Accept that names `text/html` with
-    no lower preference than JSON.  Never a WebSocket handshake.
-    """
-    if facts.is_websocket:
-        return False
-    if facts.sec_fetch_mode is not None:
-        return facts.sec_fetch_mode == "navigate"
-    ranges = _accepted(facts.accept or "")
-    html = ranges.get("text/html", 0.0)
-    json = next((ranges[name] for name in _JSON_RANGES if name in ranges), 0.0)
-    return html > 0 and html >= json
-
-
-_JSON_RANGES = ("application/json", "application/*", "*/*")
+    """Whether a person waits for a page (see `core.negotiation`).  Never for a WebSocket handshake."""
+    return not facts.is_websocket and prefers_page(facts.sec_fetch_mode, facts.accept)
 
 
 def _optional_identity(
@@ -194,26 +183,3 @@ def _return_to(facts: RequestFacts, policy: Policy) -> str:
     if facts.method not in ("GET", "HEAD") and facts.referer is not None and is_on_origin(facts.referer, own_origin):
         return callback_from_referer(facts.referer, own_origin)
     return callback_for(facts.target)
-
-
-def _accepted(accept: str) -> dict[str, float]:
-    """Media ranges of an Accept header with their quality (RFC 9110 §12.5.1); a broken quality counts as 0."""
-    ranges: dict[str, float] = {}
-    for part in accept.split(","):
-        name, *parameters = part.split(";")
-        quality = 1.0
-        for parameter in parameters:
-            key, _, value = parameter.partition("=")
-            if key.strip().lower() == "q":
-                quality = _quality(value.strip())
-        key = name.strip().lower()
-        ranges[key] = max(quality, ranges.get(key, 0.0))
-    return ranges
-
-
-def _quality(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        return 0.0
-    return value if 0.0 <= value <= 1.0 else 0.0

@@ -1,4 +1,4 @@
-"""Request targets and callback URLs: the one place that normalises a path.
+"""Request targets and the callback URLs made of them: the one place that normalises a path.
 
 A target is parsed once, strictly, and everything that follows – routing, decision, logs, redirects, forwarding –
 uses the parsed value.  What two backends might read differently is refused, not repaired:
@@ -15,12 +15,14 @@ The query is data: it is never decoded, resolved or matched.
 """
 
 import re
-from urllib.parse import quote, unquote_to_bytes, urlsplit
+from urllib.parse import urlsplit
 
+from gatekeeper.core.callbacks import MAX_CALLBACK as MAX_CALLBACK
+from gatekeeper.core.callbacks import decode_escapes, is_local
+from gatekeeper.core.callbacks import encode_uri_component as encode_uri_component
+from gatekeeper.core.callbacks import is_on_origin as is_on_origin
+from gatekeeper.core.callbacks import safe_callback as safe_callback
 from gatekeeper.core.model import Reason, Target
-
-MAX_CALLBACK = 2048
-"""Characters of path and query that a callback URL may have; a longer one is cut to its path."""
 
 MAX_DROPPABLE = 8
 """Segments of a path that some backends drop, like `;x` and `...`; a path with more of them is refused."""
@@ -33,7 +35,6 @@ _ABSOLUTE_FORM = re.compile(r"https?://([^/?#]*)([^#]*)", re.IGNORECASE | re.ASC
 _DOT_SEGMENT = re.compile(r"/\.{1,2}(?:/|$)")
 _HOST = re.compile(r"[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\]")
 _PORT = re.compile(r"[0-9]{0,5}")
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def parse_target(method: str, raw: str) -> Target | Reason:
@@ -89,8 +90,8 @@ def readings_of(segment: str) -> tuple[str, ...]:
     Some cut off `;…` before decoding, where `%3B` is data, and some after it.  Letters stay as they are.  The most
     lenient reading comes last; it is empty where some backends drop the segment.
     """
-    whole = _decoded(segment)
-    cuts = (whole, _decoded(segment.partition(";")[0]), whole.partition(";")[0])
+    whole = decode_escapes(segment)
+    cuts = (whole, decode_escapes(segment.partition(";")[0]), whole.partition(";")[0])
     return tuple(dict.fromkeys(reading for cut in cuts for reading in (cut, cut.rstrip(". \t"))))
 
 
@@ -98,30 +99,13 @@ def ascii_lower(text: str) -> str:
     return text.lower() if text.isascii() else "".join(c.lower() if c < "\x80" else c for c in text)
 
 
-def safe_callback(text: str | None, own_origin: str | None = None) -> str:
-    """The path (and query) that a callback URL may lead to; "/" for everything that could leave this origin.
-
-    `text` is the parameter after form decoding.  Accepted: a path with exactly one leading slash, or an absolute
-    URL of `own_origin`, which is cut to its path.  Refused: a second slash or a blank after the first slash, also once
-    dot segments are resolved (`/.//host` has the path `//host`), control bytes, a backslash anywhere, all of these
-    also after one more decoding; and raw blanks.
-    """
-    if not text or len(text) > 2 * MAX_CALLBACK or not text.isascii():
-        return "/"
-    if own_origin is not None and text[: len(own_origin)].lower() == own_origin.lower():
-        text = text[len(own_origin) :] or "/"
-        if text[0] in "?#":
-            text = "/" + text
-    return text if _is_local(text) else "/"
-
-
 def callback_for(target: Target) -> str:
     """Where sign-in should lead back to: path and query, or the path alone where the query is too long or odd."""
     if target.query is not None and len(target.path) + len(target.query) < MAX_CALLBACK:
         both = target.path_and_query
-        if _is_local(both):
+        if is_local(both):
             return both
-    return target.path if len(target.path) <= MAX_CALLBACK and _is_local(target.path) else "/"
+    return target.path if len(target.path) <= MAX_CALLBACK and is_local(target.path) else "/"
 
 
 def callback_from_referer(referer: str | None, own_origin: str) -> str:
@@ -130,16 +114,6 @@ def callback_from_referer(referer: str | None, own_origin: str) -> str:
         return "/"
     target = parse_target("GET", (referer[len(own_origin) :] or "/").partition("#")[0])
     return callback_for(target) if isinstance(target, Target) else "/"
-
-
-def is_on_origin(url: str, own_origin: str) -> bool:
-    """Whether this absolute URL is the origin itself or has a path on it."""
-    return (url + "/").lower().startswith(own_origin.lower() + "/")
-
-
-def encode_uri_component(text: str) -> str:
-    """JavaScript's encodeURIComponent."""
-    return quote(text, safe="!'()*-._~")
 
 
 def is_valid_host(host: str) -> bool:
@@ -217,36 +191,11 @@ def _decode_unreserved(path: str) -> str | None:
 
 def _hides_dots(segment: str) -> bool:
     """Whether a lenient backend may read this segment as `.` or `..`: `..;x`, `..%3B`, `..%20`, `..%20.`."""
-    read = _decoded(segment).partition(";")[0]
+    read = decode_escapes(segment).partition(";")[0]
     return read in (".", "..") or (" " in read and "." in read and not read.strip(". "))
 
 
-def _decoded(text: str) -> str:
-    return unquote_to_bytes(text).decode("latin-1")
-
-
 def _target(path: str, query: str | None, reading: Target | None) -> Target:
-    segments = tuple(_decoded(segment) for segment in path.split("/") if segment)
+    segments = tuple(decode_escapes(segment) for segment in path.split("/") if segment)
     folded = tuple(name for name in map(fold_segment, segments) if name)
     return Target(path, query, segments, folded, reading)
-
-
-def _is_local(text: str) -> bool:
-    with_dots = text.replace("%2e", ".").replace("%2E", ".")  # as browsers read a path
-    for reading in (with_dots, _decoded(text)):
-        if not reading.startswith("/") or "\\" in reading or _CONTROLS.search(reading):
-            return False
-        if any(path.startswith(("//", "/ ")) for path in (reading, _without_dots(reading))):
-            return False
-    return " " not in text
-
-
-def _without_dots(text: str) -> str:
-    """The path before a query or fragment with its dot segments resolved; empty segments stay, as in browsers."""
-    kept: list[str] = []
-    for segment in re.split("[?#]", text, maxsplit=1)[0].split("/")[1:]:
-        if segment == "..":
-            del kept[-1:]
-        elif segment != ".":
-            kept.append(segment)
-    return "/" + "/".join(kept)
