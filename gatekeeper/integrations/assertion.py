@@ -34,7 +34,7 @@ from gatekeeper.integrations.guard import refusal
 from gatekeeper.integrations.jwks import Fetch, KeySet, fetch_keys
 from gatekeeper.integrations.model import Answer, Identity, Reason, Request
 
-HEADER = "x-auth-assertion"
+HEADER = "X-Auth-Assertion"
 TYPE = "gk+jwt"
 KEYS_PATH = "/.well-known/gatekeeper/jwks.json"
 MAX_BYTES = 16 * 1024
@@ -58,9 +58,9 @@ class Verifier:
 
     `issuer` is the gate's `public_url`; `audience` the same, or `gatekeeper:NAME` where the gate knows the app as the
     named upstream NAME.  `jwks_url` is where this app reaches the gate's keys, by default below `issuer`.
-    `trust_headers_from` lists addresses and networks whose plain identity headers are believed without an assertion.
-    `sign_in` is the gate's setting of that name.  `clock` gives seconds since the epoch, `timer` seconds that never
-    go back.  Raises ValueError for settings that cannot be meant.
+    `header` carries the assertion.  `trust_headers_from` lists addresses and networks whose plain identity headers are
+    believed where there is none.  `sign_in` is the gate's setting of that name.  `clock` gives seconds since the epoch,
+    `timer` seconds that never go back.  Raises ValueError for settings that cannot be meant.
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class Verifier:
         audience: str | None = None,
         jwks_url: str | None = None,
         algorithm: str = "ES256",
+        header: str = HEADER,
         leeway_s: float = 30.0,
         sign_in: str = "/sign-in",
         trust_headers_from: Iterable[str] = (),
@@ -83,6 +84,7 @@ class Verifier:
         self.reasons: Counter[Reason] = Counter()
         self._keys = KeySet(jwks_url or self.issuer + KEYS_PATH, algorithm, fetch=fetch, timer=timer)
         self._algorithm = algorithm
+        self._header = header.lower()
         self._jws = PyJWS(algorithms=[algorithm])
         self._leeway_s = leeway_s
         self._clock = clock
@@ -106,7 +108,7 @@ class Verifier:
         return refusal(request, identity.reason or Reason.MISSING, sign_in=self.sign_in, own_origin=self.issuer)
 
     def _read(self, request: Request) -> Assertion | Identity | Reason:
-        lines = request.lines(HEADER)
+        lines = request.lines(self._header)
         if not lines:
             return self._read_plain(request)
         # Some servers join the lines of a header with commas, which no assertion has.

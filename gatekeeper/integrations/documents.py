@@ -28,7 +28,12 @@ class DocumentError(ValueError):
 
 
 def read_user(claims: Mapping[str, Any]) -> User:
-    """The user of these claims, who must be their subject.  Raises DocumentError."""
+    """The user of these claims, who must be their subject.  Raises DocumentError.
+
+    Where the document was too long to be sent, the user has what the other claims tell.
+    """
+    if "user" not in claims:
+        return _read_short_user(claims)
     document = _object(claims, "user")
     user = User(
         id=_typed(document, "id", str),
@@ -47,8 +52,13 @@ def read_user(claims: Mapping[str, Any]) -> User:
     return user
 
 
-def read_session(claims: Mapping[str, Any], user: User) -> Session:
-    """The session of these claims, which must be this user's.  Raises DocumentError."""
+def read_session(claims: Mapping[str, Any], user: User) -> Session | None:
+    """The session of these claims, which must be this user's; None where it was too long to be sent.
+
+    Raises DocumentError.
+    """
+    if "session" not in claims:
+        return None
     document = _object(claims, "session")
     session = Session(
         id=_typed(document, "id", str),
@@ -83,6 +93,14 @@ def read_plain_headers(request: Request) -> User | None:
         email_verified=email is not None,
         roles=tuple(unquote(role) for role in roles if role),
     )
+
+
+def _read_short_user(claims: Mapping[str, Any]) -> User:
+    user_id = _typed(claims, "sub", str)
+    if not user_id:
+        raise DocumentError("no subject")
+    name, email = _typed(claims, "name", str), _typed(claims, "email", str)
+    return User(user_id, name, email, _typed(claims, "email_verified", bool), roles=_roles(claims))
 
 
 def _typed(document: Mapping[str, Any], name: str, kind: type[_T]) -> _T:

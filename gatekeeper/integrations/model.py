@@ -36,15 +36,17 @@ class Reason(StrEnum):
     """Plain identity headers from an address that `trust_headers_from` does not name."""
 
 
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
+def _nothing() -> Mapping[str, Any]:
+    return MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class User:
     """Who is asking, with the fields of the gate's `whoami` document.
 
-    What plain headers do not tell (see `trust_headers_from`) is None: `image`, both moments, `two_factor_enabled`,
-    and `email` where it is not verified.  `extra` has all further fields of the document.
+    What plain headers do not tell (see `trust_headers_from`), nor an assertion whose documents would be too long, is
+    None: `image`, both moments and `two_factor_enabled`; by plain headers `email`, too, where it is not verified.
+    `extra` has all further fields of the document.
     """
 
     id: str
@@ -56,7 +58,7 @@ class User:
     updated_at: datetime | None = None
     two_factor_enabled: bool | None = None
     roles: tuple[str, ...] = ()
-    extra: Mapping[str, Any] = field(default=_NOTHING, hash=False)
+    extra: Mapping[str, Any] = field(default_factory=_nothing, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +72,12 @@ class Session:
     updated_at: datetime
     ip_address: str | None
     user_agent: str | None
-    extra: Mapping[str, Any] = field(default=_NOTHING, hash=False)
+    extra: Mapping[str, Any] = field(default_factory=_nothing, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The user and session of a request; or neither, and the reason.  By plain headers there is no session."""
+    """The user and session of a request; or neither, and the reason.  Plain headers tell of no session."""
 
     user: User | None
     session: Session | None
