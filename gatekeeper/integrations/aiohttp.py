@@ -1,6 +1,6 @@
 """aiohttp: a middleware, and a decorator for handlers.
 
-`gatekeeper(verifier)` says who is asking, under `request["gatekeeper"]`; with `require=True` nobody else gets through.
+`gatekeeper(verifier)` says who is asking, under `request[IDENTITY]`; with `require=True` nobody else gets through.
 Read it with `user` and `session`.
 """
 
@@ -14,8 +14,8 @@ from aiohttp.typedefs import Handler, Middleware
 from gatekeeper.integrations.assertion import Verifier
 from gatekeeper.integrations.model import Identity, Request, Session, User
 
-KEY = "gatekeeper"
-_VERIFIER = "gatekeeper.verifier"
+IDENTITY = web.RequestKey("gatekeeper", Identity)
+_VERIFIER = web.RequestKey("gatekeeper.verifier", Verifier)
 
 
 def gatekeeper(verifier: Verifier, *, require: bool = False) -> Middleware:
@@ -23,7 +23,7 @@ def gatekeeper(verifier: Verifier, *, require: bool = False) -> Middleware:
 
     @web.middleware
     async def identify(request: web.Request, handler: Handler) -> web.StreamResponse:
-        request[KEY] = await verifier.identify_async(read_request(request))
+        request[IDENTITY] = await verifier.identify_async(read_request(request))
         request[_VERIFIER] = verifier
         if require and user(request) is None:
             return refusal(request)
@@ -46,8 +46,8 @@ def require_user(
 
 def identity(request: web.Request) -> Identity:
     """User and session, or the reason why there are none.  RuntimeError without the middleware."""
-    found = request.get(KEY)
-    if not isinstance(found, Identity):
+    found: Identity | None = request.get(IDENTITY)
+    if found is None:
         raise RuntimeError("gatekeeper's middleware is not among the app's")
     return found
 
@@ -65,7 +65,7 @@ def session(request: web.Request) -> Session | None:
 def refusal(request: web.Request) -> web.Response:
     """The gate's answer to a request without a user.  RuntimeError without the middleware."""
     verifier, found = request.get(_VERIFIER), identity(request)
-    if not isinstance(verifier, Verifier):
+    if verifier is None:
         raise RuntimeError("gatekeeper's middleware is not among the app's")
     answer = verifier.refusal(read_request(request), found)
     return web.Response(status=answer.status, headers=answer.headers, body=answer.body)

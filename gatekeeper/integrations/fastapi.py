@@ -3,6 +3,8 @@
 The dependencies work in routes of HTTP and WebSockets alike.
 """
 
+from typing import cast
+
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
@@ -46,5 +48,5 @@ def require_user(connection: HTTPConnection) -> User:
 
 
 async def _answer(connection: HTTPConnection, exc: Exception) -> Response:
-    answer = exc.answer if isinstance(exc, Refused) else asgi.answer_for(connection.scope)
+    answer = cast("Refused", exc).answer
     return Response(answer.body, answer.status, dict(answer.headers))

@@ -60,12 +60,12 @@ Fetch = Callable[[str], Fetched]
 """Reads the JWKS at a URL.  Raises OSError or ValueError when it cannot."""
 
 
-def fetch_keys(url: str) -> Fetched:
+def fetch_keys(url: str, *, timer: Callable[[], float] = time.monotonic) -> Fetched:
     """The JWKS at this URL, read with the standard library.  Redirects are not followed.
 
     Each step waits for TIMEOUT_S at most, the body as a whole, too.  Raises OSError or ValueError.
     """
-    deadline = time.monotonic() + TIMEOUT_S
+    deadline = timer() + TIMEOUT_S
     request = Request(url, headers={"Accept": "application/json"})  # noqa: S310  (http or https, see KeySet)
     try:
         with _opener.open(request, timeout=TIMEOUT_S) as answer:
@@ -74,7 +74,7 @@ def fetch_keys(url: str) -> Fetched:
                 body += piece
                 if len(body) > MAX_BYTES:
                     raise ValueError("the keys are too long")
-                if time.monotonic() > deadline:
+                if timer() > deadline:
                     raise TimeoutError("the keys come too slowly")
             return Fetched(bytes(body), answer.headers.get("Cache-Control"))
     except HTTPException as exc:
@@ -130,7 +130,7 @@ class KeySet:
         self._lock = threading.Lock()
         self._keys: dict[str, jwt.PyJWK] = {}
         self._flight: _Flight | None = None
-        self._has_failed = False
+        self._has_failed = True  # so far
         self._refresh_at = 0.0  # for known keys
         self._seek_at: float | None = None  # for unknown keys; None before the first fetch
 
@@ -175,7 +175,8 @@ class KeySet:
 
     def _found(self, kid: str) -> jwt.PyJWK | Reason:
         with self._lock:
-            return self._keys.get(kid) or (Reason.KEYS_UNAVAILABLE if self._has_failed else Reason.UNKNOWN_KEY)
+            is_open = self._has_failed or self._flight is not None
+            return self._keys.get(kid) or (Reason.KEYS_UNAVAILABLE if is_open else Reason.UNKNOWN_KEY)
 
     def _fly_beside(self, flight: _Flight) -> None:
         threading.Thread(target=self._fly, args=(flight,), name="gatekeeper-keys", daemon=True).start()

@@ -1,6 +1,6 @@
 """WSGI: a middleware around any app.
 
-`Gatekeeper(app, verifier)` says who is asking, under `environ["gatekeeper"]`; with `require=True` nobody else gets
+`Gatekeeper(app, verifier)` says who is asking, under `environ["gatekeeper.identity"]`; with `require=True` nobody else gets
 through.  Read it with `user` and `session`.
 
 WSGI cannot tell `X_Auth_Assertion` from `X-Auth-Assertion`, nor two lines of a header from one with a comma in it: the
@@ -19,7 +19,7 @@ Environ = MutableMapping[str, Any]
 StartResponse = Callable[..., Any]
 App = Callable[[Any, Any], Iterable[bytes]]
 
-KEY = "gatekeeper"
+KEY = "gatekeeper.identity"
 _VERIFIER = "gatekeeper.verifier"
 _PATH = "!$&'()*+,/:;=@~-._"
 

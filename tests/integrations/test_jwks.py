@@ -256,6 +256,20 @@ def test_a_fetch_that_was_lost_is_made_anew(timer: Clock) -> None:
     assert fetch.fetches == 2
 
 
+def test_who_has_waited_long_enough_cannot_tell(timer: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetch = Gated(jwks(KEY))
+    keys = KeySet(URL, "ES256", fetch=fetch, timer=timer)
+    fetching = threading.Thread(target=keys.find, args=("key-1",))
+    fetching.start()
+    assert fetch.began.acquire(timeout=60)
+    monkeypatch.setattr("gatekeeper.integrations.jwks.TIMEOUT_S", 0.0)
+    assert keys.find("key-1") is Reason.KEYS_UNAVAILABLE
+    assert asyncio.run(keys.find_async("key-1")) is Reason.KEYS_UNAVAILABLE
+    fetch.may_end.release()
+    fetching.join(60)
+    assert kid_of(keys.find("key-1")) == "key-1"
+
+
 def rsa_jwk(bits: int) -> dict[str, Any]:
     numbers = rsa.generate_private_key(65537, bits).public_key().public_numbers()
     return {"kty": "RSA", "n": encoded(numbers.n.to_bytes(bits // 8, "big")), "e": "AQAB", "kid": "rsa"}
@@ -374,6 +388,17 @@ def test_other_answers_are_no_keys(
     served.status, served.headers, served.body = status, headers, body
     assert KeySet(served.url, "ES256", timer=timer).find("key-1") is Reason.KEYS_UNAVAILABLE
     assert served.asked == 1
+
+
+def test_keys_that_come_too_slowly_are_none(served: KeysServer) -> None:
+    clock = Clock(0.0)
+
+    def passing() -> float:
+        clock.now += 10
+        return clock.now
+
+    with pytest.raises(TimeoutError):
+        fetch_keys(served.url, timer=passing)
 
 
 def test_nobody_there_is_an_error_of_the_system() -> None:
