@@ -1,7 +1,7 @@
 """WSGI: a middleware around any app.
 
-`Gatekeeper(app, verifier)` says who is asking, under `environ["gatekeeper.identity"]`; with `require=True` nobody else gets
-through.  Read it with `user` and `session`.
+`Gatekeeper(app, verifier)` says who is asking, under `environ["gatekeeper.identity"]`; with `require=True` nobody else
+gets through.  Read it with `user` and `session`.
 
 WSGI cannot tell `X_Auth_Assertion` from `X-Auth-Assertion`, nor two lines of a header from one with a comma in it: the
 first is why the gate drops both spellings, the second is refused here, since no assertion has a comma.
