@@ -40,6 +40,9 @@ KEYS_PATH = "/.well-known/gatekeeper/jwks.json"
 MAX_BYTES = 16 * 1024
 """The longest assertion that is looked at; those that the gate writes are shorter than 8 KiB."""
 
+MAX_PROVEN = 1024
+"""Assertions that are remembered once they are proven, since the gate sends the same one for a minute."""
+
 _COMPACT = re.compile(r"[A-Za-z0-9_-]{1,1024}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
 _PARAMETERS = {"alg", "kid", "typ"}
 _UNREADABLE = (jwt.PyJWTError, ValueError, RecursionError, OverflowError)
@@ -51,6 +54,16 @@ class Assertion:
 
     token: str
     kid: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Proven:
+    """An assertion whose signature is right: whom it tells of, and from when to when."""
+
+    key: jwt.PyJWK
+    identity: Identity
+    begins: float
+    ends: float
 
 
 class Verifier:
@@ -90,6 +103,7 @@ class Verifier:
         self._clock = clock
         self._trusted = _networks(trust_headers_from)
         self._lock = threading.Lock()
+        self._proven: dict[str, _Proven] = {}
 
     def identify(self, request: Request) -> Identity:
         """Who sent this request.  May wait for the gate's keys in this thread, if its key is unknown."""
@@ -139,28 +153,41 @@ class Verifier:
         if isinstance(key, Reason):
             return key
         try:
-            signed = self._jws.decode_complete(assertion.token, key, algorithms=[self._algorithm])
-            claims = _json_object(signed["payload"])
-            fault = self._fault_of(claims)
-            if fault is not None:
-                return fault
-            user = read_user(claims)
-            return Identity(user, read_session(claims, user))
+            proven = self._recall(assertion, key)
         except jwt.InvalidSignatureError:
             return Reason.BAD_SIGNATURE
         except _UNREADABLE:
             return Reason.MALFORMED
-
-    def _fault_of(self, claims: Mapping[str, Any]) -> Reason | None:
-        """What is wrong with claims whose signature is right.  Raises DocumentError for times that are none."""
+        if isinstance(proven, Reason):
+            return proven
         now = self._clock()
+        if proven.ends + self._leeway_s <= now:
+            return Reason.EXPIRED
+        return Reason.NOT_YET if proven.begins - self._leeway_s > now else proven.identity
+
+    def _recall(self, assertion: Assertion, key: jwt.PyJWK) -> "_Proven | Reason":
+        """As `_prove`, but not a second time while the key is the same."""
+        known = self._proven.get(assertion.token)
+        if known is not None and known.key is key:
+            return known
+        proven = self._prove(assertion, key)
+        if isinstance(proven, _Proven):
+            if len(self._proven) >= MAX_PROVEN:
+                self._proven.clear()
+            self._proven[assertion.token] = proven
+        return proven
+
+    def _prove(self, assertion: Assertion, key: jwt.PyJWK) -> "_Proven | Reason":
+        """What holds of an assertion at any time.  Raises one of _UNREADABLE."""
+        signed = self._jws.decode_complete(assertion.token, key, algorithms=[self._algorithm])
+        claims = _json_object(signed["payload"])
         if claims.get("iss") != self.issuer:
             return Reason.WRONG_ISSUER
         if claims.get("aud") != self.audience:
             return Reason.WRONG_AUDIENCE
-        if _seconds(claims, "exp") + self._leeway_s <= now:
-            return Reason.EXPIRED
-        return Reason.NOT_YET if _seconds(claims, "nbf") - self._leeway_s > now else None
+        user = read_user(claims)
+        identity = Identity(user, read_session(claims, user))
+        return _Proven(key, identity, _seconds(claims, "nbf"), _seconds(claims, "exp"))
 
     def _count(self, read: Identity | Reason) -> Identity:
         if isinstance(read, Identity):

@@ -16,6 +16,7 @@ from gatekeeper.core.identity import identity_headers
 from gatekeeper.core.model import AuthStatus
 from gatekeeper.core.model import Identity as GateIdentity
 from gatekeeper.integrations import Identity, Reason, Session, User, Verifier
+from gatekeeper.integrations.assertion import MAX_PROVEN
 from gatekeeper.integrations.model import Request
 from tests.core.records import authenticated, record
 from tests.integrations.forgeries import FORGERIES, Forgery, every_forgery
@@ -24,6 +25,7 @@ from tests.integrations.gate import (
     KEY,
     NOW,
     RECORD,
+    STRANGER,
     Clock,
     KeysInMemory,
     claims,
@@ -33,6 +35,7 @@ from tests.integrations.gate import (
     mint,
     verifier,
 )
+from tests.integrations.test_jwks import settle
 
 MOMENT = datetime.fromtimestamp(NOW, UTC)
 ADA = User(
@@ -123,6 +126,29 @@ def test_an_assertion_dies_with_its_time() -> None:
     assert gate.identify(assertion).user == ADA
     clock.now = NOW + 150
     assert gate.identify(assertion).reason is Reason.EXPIRED
+
+
+def test_an_assertion_is_proven_once_and_as_long_as_its_key_is_published() -> None:
+    timer, keys = Clock(0.0), KeysInMemory(jwks(KEY))
+    gate = verifier(timer=timer, fetch=keys)
+    assertion = with_assertions(mint())
+    first, second = gate.identify(assertion), gate.identify(assertion)
+    assert first.user == ADA
+    assert first is second
+    keys.body = jwks(STRANGER)  # another key under the same id
+    timer.now += 300
+    gate.identify(assertion)
+    settle()
+    assert gate.identify(assertion).reason is Reason.BAD_SIGNATURE
+
+
+def test_no_more_than_some_are_remembered() -> None:
+    gate = verifier()
+    for n in range(MAX_PROVEN + 10):
+        assert gate.identify(with_assertions(mint(claims(jti=str(n))))).user == ADA
+    assert len(gate._proven) == 10
+    gate.identify(with_assertions(mint(key=STRANGER)))
+    assert len(gate._proven) == 10
 
 
 def test_a_named_upstream_has_an_audience_of_its_own() -> None:
