@@ -284,7 +284,7 @@ def other_curve() -> dict[str, Any]:
 UNFIT: list[object] = [
     {**OTHER.jwk(), "use": "enc"},
     {**OTHER.jwk(), "alg": "ES384"},
-    {**OTHER.jwk(), "d": "AAAA"},
+    {**OTHER.jwk(), "d": encoded(OTHER.private.private_numbers().private_value.to_bytes(32, "big"))},
     {**OTHER.jwk(), "kid": 7},
     {name: value for name, value in OTHER.jwk().items() if name != "kid"},
     {**OTHER.jwk(), "x": "AAAA"},
