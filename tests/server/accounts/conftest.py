@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from gatekeeper.server import accounts_mode, app
+from gatekeeper.stores.sql import SqlStore
 from tests.server.accounts.sites import TABLES, QuickPasswords, migrate
 from tests.server.clock import Clock
 from tests.server.conftest import now_ms
@@ -26,7 +27,7 @@ SCHEMAS: dict[str, object] = {}
 
 @pytest.fixture(params=PLACES)
 async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AccountPlace:
-    """A database as `gatekeeper migrate` leaves it.  It is made once, and emptied for each test that has not spoilt it."""
+    """A database as `gatekeeper migrate` leaves it: made once, and emptied for a test where none has spoilt it."""
     found = PLACES[request.param](request, tmp_path / "auth.db")
     if not await _is_emptied(found):
         await found.empty()
@@ -60,6 +61,12 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Hashing:
     hashing = Hashing()
     monkeypatch.setattr(accounts_mode, "Passwords", hashing.open)
     return hashing
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Databases may take as long as they like: a machine that is busy with other things is no outage."""
+    monkeypatch.setitem(SqlStore.__init__.__kwdefaults__, "timeout_s", 60.0)
 
 
 @pytest.fixture

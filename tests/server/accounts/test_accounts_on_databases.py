@@ -1,4 +1,4 @@
-"""Account calls to a running gate, on each kind of database: from signing up to a forgotten password, and all at once."""
+"""Account calls to a running gate, on each kind of database: from signing up to a forgotten password, and races."""
 
 import asyncio
 from collections import Counter
@@ -26,6 +26,8 @@ from tests.server.conftest import now_ms
 from tests.server.upstreams import RecordingUpstream
 from tests.server.wire import mirrored
 from tests.stores.account_places import AccountPlace, MariadbAccounts
+
+pytestmark = pytest.mark.usefixtures("patient")
 
 MANY = 20
 LONG = "x" * 10_000
