@@ -25,7 +25,11 @@ class StoreLimited(StoreUnavailable):
     """The session store refuses one visitor for a time; it does answer, and may answer the others."""
 
 
-class MissingTable(StoreUnavailable):
+class SchemaFault(StoreUnavailable):
+    """The database lacks a table or a column that is asked for."""
+
+
+class MissingTable(SchemaFault):
     """The database has no table for sessions, nor was one named: perhaps they are kept elsewhere alone."""
 
 

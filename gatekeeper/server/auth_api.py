@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from gatekeeper.core.errors import StoreError, StoreUnavailable
+from gatekeeper.core.errors import SchemaFault, StoreError, StoreUnavailable
 from gatekeeper.core.model import Reason
 from gatekeeper.server.answers import NO_STORE, Answer, json_answer, page_headers
 from gatekeeper.server.auth_bodies import (
@@ -52,6 +52,7 @@ from gatekeeper.server.auth_users import change_password, update_user
 logger = logging.getLogger("gatekeeper")
 
 _NOT_FOUND = Answer(404, (NO_STORE,), b"", Reason.NOT_FOUND)
+_MOST_TROUBLES = 8
 _CODE = re.compile("['A-Za-z0-9_-]+")
 _ERROR_PAGE = (
     '<!doctype html><html lang="en"><meta charset="utf-8"><title>Error</title>'
@@ -145,7 +146,7 @@ class AuthApi:
         self._settings = settings
         self._services = services
         self._clock = clock
-        self._trouble: str | None = None
+        self._troubles: set[str] = set()
 
     def owns(self, path: str) -> bool:
         """Whether this canonical path is a call's, or could be one."""
@@ -163,7 +164,8 @@ class AuthApi:
         try:
             outcome = await route.call(checked)
         except StoreUnavailable as error:
-            self._note(str(error))
+            hint = "; `gatekeeper migrate` makes what is missing" if isinstance(error, SchemaFault) else ""
+            self._note(f"{error}{hint}")
             return msgspec.structs.replace(refused(STORE_UNAVAILABLE), reason=Reason.STORE_UNAVAILABLE)
         except StoreError as error:
             logger.info("an account call has what cannot be stored: %s", error)
@@ -176,12 +178,16 @@ class AuthApi:
         return msgspec.structs.replace(outcome, headers=outcome.headers + cookies)
 
     def _note(self, trouble: str | None) -> None:
-        """Log the store's trouble when it begins, changes and ends, not for each call."""
-        if trouble is not None and trouble != self._trouble:
-            logger.error("account calls cannot be carried out: %s", trouble)
-        elif trouble is None and self._trouble is not None:
+        """Log the store's trouble when it begins, shows in another way and ends, not for each call.
+
+        What is under way when a server ends fails in several ways, by turns: each is logged once.
+        """
+        if trouble is None and self._troubles:
             logger.warning("account calls can be carried out again")
-        self._trouble = trouble
+            self._troubles.clear()
+        elif trouble is not None and trouble not in self._troubles and len(self._troubles) < _MOST_TROUBLES:
+            logger.error("account calls cannot be carried out: %s", trouble)
+            self._troubles.add(trouble)
 
     def _route_of(self, request: AuthRequest) -> tuple[_Route | None, str]:
         """The route of a request, and what its path has of its own."""

@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 from sqlalchemy import Connection, SelectBase, inspect
 from sqlalchemy.exc import DBAPIError
 
-from gatekeeper.core.errors import GatekeeperError, StoreUnavailable
+from gatekeeper.core.errors import GatekeeperError, SchemaFault, StoreUnavailable
 from gatekeeper.core.model import SessionRecord, SessionToken
 from gatekeeper.stores.feeds.feed import Channel, Memory
 from gatekeeper.stores.protocol import TIMEOUT_S, can_be_sent
@@ -30,6 +30,12 @@ _Found = tuple[dict[str, Any], dict[str, Any], Sequence[Sequence[Any]]]
 
 Execute = Callable[[SelectBase, Mapping[str, Any]], Sequence[Sequence[Any]]]
 """Rows of a statement with these parameters.  Called where waiting is allowed: see `Opened.run`."""
+
+
+_NO_SUCH = ("no such table:", "no such column:")
+"""How SQLite begins to say that there is no such thing; others have numbers for it."""
+_NO_SUCH_CODES = frozenset({"42P01", "42703", 1146, 1054})
+"""What PostgreSQL and MySQL call a table, and a column, that is not there."""
 
 
 class Opened(ABC):
@@ -164,7 +170,8 @@ class SqlStore:
             if _is_undecodable(exc):
                 return None
             self._retire(opened)
-            raise self._unavailable(_cause_of(exc)) from exc
+            kind = SchemaFault if _is_of_schema(exc) else StoreUnavailable
+            raise kind(f"{self._database.label}: {_cause_of(exc)}") from exc
 
     async def _open(self) -> Opened:
         """What is open on the database as it is now."""
@@ -267,6 +274,16 @@ def _cause_of(exc: Exception) -> str:
     if isinstance(exc, DBAPIError):
         return str(exc.orig)
     return str(exc) or type(exc).__name__
+
+
+def _is_of_schema(exc: Exception) -> bool:
+    """Whether a table or a column is not there."""
+    if _cause_of(exc).startswith(_NO_SUCH):
+        return True
+    orig = exc.orig if isinstance(exc, DBAPIError) else None
+    arguments: tuple[object, ...] = getattr(orig, "args", ())
+    codes = {getattr(orig, "sqlstate", None), *(code for code in arguments[:1] if isinstance(code, int))}
+    return not codes.isdisjoint(_NO_SUCH_CODES)
 
 
 def _is_undecodable(exc: Exception) -> bool:

@@ -27,7 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import NoSuchTableError
 from sqlalchemy.sql.expression import quoted_name
 
-from gatekeeper.core.errors import MissingTable, StoreUnavailable
+from gatekeeper.core.errors import MissingTable, SchemaFault
 from gatekeeper.stores.records import (
     MEMBER_FIELDS,
     OPTIONAL_SESSION_FIELDS,
@@ -112,7 +112,7 @@ BETTER_AUTH = Tables()
 def plan_read(inspector: Inspector, tables: Tables) -> Plan:
     """The plan that fits the tables as they are now.
 
-    Optional columns are read where the table has them.  Raises StoreUnavailable naming the missing table or column,
+    Optional columns are read where the table has them.  Raises SchemaFault naming the missing table or column,
     and the setting that could be wrong; MissingTable where it is the table `session` under its usual name.
     """
     session, user = tables.session, tables.user
@@ -147,11 +147,11 @@ def _fields_of(
         present = {described["name"] for described in inspector.get_columns(name, schema=schema)}
     except NoSuchTableError as exc:
         # A name that was given is the name of a table that should be there.
-        kind = MissingTable if mapped.name == key == "session" else StoreUnavailable
+        kind = MissingTable if mapped.name == key == "session" else SchemaFault
         raise kind(f"no table {mapped.name!r} (setting store.tables.{key})") from exc
     for field, setting in _wanted(mapped, key, required):
         if mapped.column_of(field) not in present:
-            raise StoreUnavailable(f"table {mapped.name!r} has no column {mapped.column_of(field)!r} ({setting})")
+            raise SchemaFault(f"table {mapped.name!r} has no column {mapped.column_of(field)!r} ({setting})")
     found = [field for field in optional if mapped.column_of(field) in present]
     return tuple(dict.fromkeys((*required, *found, *mapped.extra)))
 
