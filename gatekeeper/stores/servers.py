@@ -84,14 +84,20 @@ class _Connections(Opened):
     def __init__(self, engine: AsyncEngine, zone: ZoneInfo) -> None:
         self._engine = engine
         self._zone = zone
-        self._readings: set[asyncio.Task[Any]] = set()
+        self._under_way: set[asyncio.Future[Any]] = set()
         self._made: WeakSet[Any] = WeakSet()
         if engine.dialect.driver == "asyncpg":
             event.listen(engine.sync_engine, "connect", self._note_made)
 
     async def look(self, look: Callable[[Connection], _T]) -> _T:
-        async with self._engine.connect() as connection:
-            return await connection.run_sync(look)
+        looking: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._under_way.add(looking)
+        try:
+            async with self._engine.connect() as connection:
+                return await connection.run_sync(look)
+        finally:
+            self._under_way.discard(looking)
+            looking.set_result(None)
 
     async def run(self, work: Callable[[Execute], _T]) -> _T:
         """As `Opened.run`; once more where a connection turned out to be dead, as all are after a restart.
@@ -99,7 +105,7 @@ class _Connections(Opened):
         Who is cancelled leaves at once: a driver may take its time to end what it has begun.
         """
         reading = asyncio.get_running_loop().create_task(self._run(work))
-        self._readings.add(reading)
+        self._under_way.add(reading)
         reading.add_done_callback(self._was_read)
         try:
             return await asyncio.shield(reading)
@@ -113,8 +119,8 @@ class _Connections(Opened):
         asyncpg's connections are closed before, all at once and within a time: of itself it waits for ever for a
         server that has gone without a word.
         """
-        while self._readings:
-            await asyncio.wait(self._readings)
+        while self._under_way:
+            await asyncio.wait(self._under_way)
         await asyncio.gather(*(made.close(timeout=CLOSE_S) for made in self._made), return_exceptions=True)
         await self._engine.dispose()
 
@@ -123,7 +129,7 @@ class _Connections(Opened):
 
     def _was_read(self, reading: asyncio.Task[Any]) -> None:
         """Look at a failure: where nobody waits any more, asyncio would complain."""
-        self._readings.discard(reading)
+        self._under_way.discard(reading)
         if not reading.cancelled():
             reading.exception()
 

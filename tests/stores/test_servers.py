@@ -5,10 +5,11 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import Connection, select, text
+from sqlalchemy.util import await_only
 
 from gatekeeper.config.server_url import parse_server_url
-from gatekeeper.core.errors import StoreUnavailable
+from gatekeeper.core.errors import SchemaFault, StoreUnavailable
 from gatekeeper.core.model import SessionToken
 from gatekeeper.stores.protocol import SessionStore
 from gatekeeper.stores.servers import ServerDatabase, _Connections
@@ -498,9 +499,9 @@ async def test_who_gives_up_does_not_wait_for_the_driver(postgres: Lab) -> None:
         read.cancel()
         await asyncio.wait((read,))
         assert read.cancelled()
-        assert len(opened._readings) == 1
+        assert len(opened._under_way) == 1
         await opened.close()
-        assert not opened._readings
+        assert not opened._under_way
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "mysql"])
@@ -518,3 +519,45 @@ async def test_a_server_of_another_kind_is_an_outage(scheme: str, answer: bytes)
     await store.close()
     server.close()
     await server.wait_closed()
+
+
+# Several at once
+
+
+HOLD = {"postgres": "select pg_advisory_lock(1)", "mariadb": "select get_lock('held', 60)"}
+LET_GO = {"postgres": "select pg_advisory_unlock(1)", "mariadb": "select release_lock('held')"}
+
+
+@pytest.mark.parametrize("kind", HOLD)
+async def test_what_fails_for_one_does_not_end_what_others_are_doing(request: pytest.FixtureRequest, kind: str) -> None:
+    """A store whose tables turn out to be others is opened anew, and closed when nobody uses it any more."""
+    lab: Lab = request.getfixturevalue(kind)
+    await lab.create()
+    store, other = (SqlStore(ServerDatabase(parse_server_url(lab.url)), pool=2, timeout_s=20.0) for _ in range(2))
+    has_begun, may_let_go = asyncio.Event(), asyncio.Event()
+
+    def wait_for_it(connection: Connection) -> str:
+        has_begun.set()
+        connection.execute(text(HOLD[kind]))
+        connection.execute(text(LET_GO[kind]))
+        return "done"
+
+    def hold(connection: Connection) -> None:
+        connection.execute(text(HOLD[kind]))
+        has_begun.set()
+        await_only(may_let_go.wait())
+        connection.execute(text(LET_GO[kind]))
+
+    holding = asyncio.ensure_future(other.work(hold))
+    await has_begun.wait()
+    has_begun.clear()
+    waiting = asyncio.ensure_future(store.work(wait_for_it))
+    await has_begun.wait()
+    with pytest.raises(SchemaFault, match="nowhere"):
+        await store.work(lambda connection: connection.execute(text("select * from nowhere")))
+    for _ in range(3):  # by connections of its own: in the meantime the old ones would be closed
+        assert await store.work(lambda connection: connection.scalar(text("select 1"))) == 1
+    may_let_go.set()
+    await holding
+    assert await waiting == "done"
+    await asyncio.gather(store.close(), other.close())
