@@ -36,6 +36,14 @@ async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AccountPlace:
     return found
 
 
+@pytest.fixture
+async def sqlite(tmp_path: Path) -> SqliteAccounts:
+    """A SQLite file as `gatekeeper migrate` leaves it."""
+    found = SqliteAccounts(tmp_path / "auth.db")
+    await migrate(found)
+    return found
+
+
 async def _is_emptied(place: AccountPlace) -> bool:
     """Whether this has the tables that it should have, which are empty now."""
     if isinstance(place, SqliteAccounts) or SCHEMAS.get(place.url) != await place.schema():

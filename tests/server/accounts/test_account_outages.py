@@ -35,13 +35,6 @@ def timeout_s(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SqlStore.__init__.__kwdefaults__, "timeout_s", 4.0)
 
 
-@pytest.fixture
-async def sqlite(tmp_path: Path) -> SqliteAccounts:
-    found = SqliteAccounts(tmp_path / "auth.db")
-    await migrate(found)
-    return found
-
-
 @pytest.fixture(params=PLACES)
 async def empty_place(request: pytest.FixtureRequest, tmp_path: Path) -> AccountPlace:
     """A database that has no tables; of SQLite, not even a file."""
