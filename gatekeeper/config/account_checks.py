@@ -12,8 +12,10 @@ Finding = tuple[str, str]
 LONGEST_PASSWORD = 128
 """What Better Auth takes at most."""
 
+SIGN_IN = "/sign-in"
+
 _OFF = "this is for accounts mode, which is off: set accounts.enabled"
-_OWN = (".gatekeeper", ".well-known")
+_OWN = (".gatekeeper", ".well-known", "sign-in", "sign-up")
 
 
 def check_accounts(settings: Settings) -> Iterator[Finding]:
@@ -49,6 +51,8 @@ def _check_place(settings: Settings) -> Iterator[Finding]:
 
 
 def _check_own_settings(settings: Settings) -> Iterator[Finding]:
+    if settings.sign_in != SIGN_IN:
+        yield "sign_in", f"accounts mode has a sign-in page of its own, {SIGN_IN}: leave this out"
     if settings.session.serve_get_session:
         yield "session.serve_get_session", "accounts mode answers get-session anyway: leave this out"
     if settings.accounts.base_path.strip("/").split("/")[0].lower() in ("", *_OWN):

@@ -10,9 +10,6 @@ from typing import Any
 from gatekeeper.config.schema import Assertion, Settings
 
 _DEFAULTS: dict[str, Any] = {
-    "branding.logo": None,
-    "branding.accent": None,
-    "keep_fragment": False,
     "identity.headers": "gatekeeper",
     "identity.rename": {},
     "identity.assertion.keys": None,

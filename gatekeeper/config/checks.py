@@ -21,6 +21,7 @@ from gatekeeper.config.addresses import (
     trusts_everybody,
     upstream_problem,
 )
+from gatekeeper.config.branding_checks import check_branding
 from gatekeeper.config.rule_checks import check_rules_and_sign_in
 from gatekeeper.config.schema import MOST_WORKERS, Settings
 from gatekeeper.config.secret_checks import check_secrets
@@ -43,6 +44,7 @@ def findings(settings: Settings) -> Iterator[Finding]:
     yield from _check_log(settings)
     yield from check_store(settings)
     yield from check_accounts(settings)
+    yield from check_branding(settings)
     yield from check_secrets(settings)
     yield from _check_public_url(settings)
     yield from _check_origins(settings)

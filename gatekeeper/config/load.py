@@ -12,7 +12,7 @@ from gatekeeper.config.available import unavailable
 from gatekeeper.config.checks import findings
 from gatekeeper.config.decode import Decoder
 from gatekeeper.config.problems import ConfigError, Problem
-from gatekeeper.config.schema import Log, Secret, Settings, Store, Upstream
+from gatekeeper.config.schema import Branding, Log, Secret, Settings, Store, Upstream
 from gatekeeper.config.secret_checks import HOW_TO_MAKE_ONE
 from gatekeeper.config.store_checks import SQLITE_FILE, sqlite_path
 from gatekeeper.config.tree import Entry, MappingNode, Node, Place, Scalar, SequenceNode, TreeReader
@@ -44,6 +44,7 @@ def load_text(text: str, *, source: str, base_dir: Path, environ: Mapping[str, s
     settings = _decode(decoder, tree, reader.problems)
     if settings is not None:
         settings = _with_absolute_certificates(settings, base_dir)
+        settings = msgspec.structs.replace(settings, branding=_resolve_logo(settings.branding, base_dir))
     problems = reader.problems + decoder.problems
     if settings is not None:
         problems += _findings(decoder, settings, source)
@@ -166,6 +167,12 @@ def _with_absolute_certificates(settings: Settings, base_dir: Path) -> Settings:
 def _resolve_log(log: Log, base_dir: Path) -> Log:
     """The log with the path of its file made absolute."""
     return log if log.file is None else msgspec.structs.replace(log, file=str((base_dir / log.file).absolute()))
+
+
+def _resolve_logo(branding: Branding, base_dir: Path) -> Branding:
+    """The branding with the path of the logo made absolute."""
+    logo = branding.logo
+    return branding if logo is None else msgspec.structs.replace(branding, logo=str((base_dir / logo).absolute()))
 
 
 def _resolve_store(store: Store, base_dir: Path) -> Store:

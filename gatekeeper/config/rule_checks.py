@@ -92,11 +92,11 @@ def _check_coverage(settings: Settings, sign_in: Target) -> Iterator[Finding]:
     rules = rules_of(settings)
     table = compile_rules(rules, Access(settings.default))
     route = match_route(table, sign_in)
-    if isinstance(route, Route) and route.access is not Access.PUBLIC:
+    is_companion = not settings.accounts.enabled  # whose own paths are open whatever the rules say
+    if is_companion and isinstance(route, Route) and route.access is not Access.PUBLIC:
         where = f"{_rule_path(settings, rules.index(route.rules[0]))}.path" if route.rules else "default"
         yield where, f"this covers the sign-in page {sign_in.path}, so nobody could sign in; list that under public"
     base_path = settings.accounts.base_path
-    is_companion = not settings.accounts.enabled  # whose own paths are open whatever the rules say
     if (
         is_companion
         and settings.default == "session"

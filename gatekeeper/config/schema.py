@@ -67,9 +67,9 @@ class Accounts(msgspec.Struct, frozen=True):
 
 
 class Branding(msgspec.Struct, frozen=True):
-    name: Annotated[str | None, "What mails call the site; the host of public_url without it."] = None
-    logo: Annotated[str | None, "File of the logo."] = None
-    accent: Annotated[str | None, "Accent colour, #rrggbb."] = None
+    name: Annotated[str | None, "What pages and mails call the site; mails the host of public_url without it."] = None
+    logo: Annotated[str | None, "File of the logo: SVG, PNG, JPEG or WebP, at most 512 KiB."] = None
+    accent: Annotated[str | None, "Accent colour, #rrggbb in quotes; lightened or darkened to be readable."] = None
 
 
 class Cookie(msgspec.Struct, frozen=True):
@@ -254,7 +254,7 @@ class Settings(msgspec.Struct, frozen=True):
     branding: Annotated[Branding, "How the gate's pages look."] = Branding()
     session: Annotated[SessionSettings, "Sessions and their cookies."] = SessionSettings()
     sign_in: Annotated[str, "The sign-in page: a path, or an absolute URL of a trusted origin."] = "/sign-in"
-    keep_fragment: Annotated[bool, "Whether `#…` of the page survives signing in."] = False
+    keep_fragment: Annotated[bool, "Whether a page with a script carries `#…` to the app's sign-in page."] = False
     trusted_origins: Annotated[tuple[str, ...], "Origins whose scripts may read the gate's answers."] = ()
     default: Annotated[Literal["public", "session"], "What holds where no rule does."] = "public"
     protect: Annotated[tuple[ProtectRule, ...], "What only signed-in people may see."] = ()

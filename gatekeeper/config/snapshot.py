@@ -17,6 +17,8 @@ from gatekeeper.core.session_data_writing import SessionDataFormat
 from gatekeeper.core.urls import origin_of, parse_target
 
 OWN_PATHS = ((".gatekeeper",), (".well-known", "gatekeeper"))
+ACCOUNT_PAGES = (("sign-in",), ("sign-up",))
+"""The own paths of accounts mode beside its calls."""
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -98,7 +100,7 @@ def account_base(settings: Settings) -> Target:
 
 
 def _own_paths(settings: Settings) -> tuple[tuple[str, ...], ...]:
-    return (*OWN_PATHS, account_base(settings).folded) if settings.accounts.enabled else OWN_PATHS
+    return (*OWN_PATHS, *ACCOUNT_PAGES, account_base(settings).folded) if settings.accounts.enabled else OWN_PATHS
 
 
 def _strips(settings: Settings) -> bool | None:

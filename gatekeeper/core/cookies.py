@@ -32,7 +32,7 @@ _CHUNK = re.compile(r"\.(0|[1-9][0-9]{0,14})")
 _MAX_CHUNKS = 100
 _MAX_SIGNED_CHARS = 4096
 _MAC_CHARS = 44  # 32 bytes in base64: 43 characters and one "="
-OWN_PREFIX = "gatekeeper."
+OWN_PREFIXES = ("gatekeeper.", "__Host-gatekeeper.")
 """How the gate's own cookies begin: what they say is no business of the app's."""
 
 MAX_AGE_LIMIT_S = 34_560_000  # 400 days, as Better Auth and the browsers have it
@@ -258,7 +258,7 @@ def strip_cookies(header: str, names: CookieNames) -> str:
     whole = (names.session_token, names.session_data, names.dont_remember)
 
     def is_ours(key: str) -> bool:
-        return key in whole or key.startswith(OWN_PREFIX) or _chunk_index(key, names.session_data) is not None
+        return key in whole or key.startswith(OWN_PREFIXES) or _chunk_index(key, names.session_data) is not None
 
     return _without_cookies(header, is_ours)
 

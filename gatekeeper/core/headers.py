@@ -49,6 +49,7 @@ class ClientHead(msgspec.Struct):
     framing: Framing = "none"
     cookie: str | None = None
     accept: str | None = None
+    accept_language: str | None = None
     authorization: str | None = None
     origin: str | None = None
     referer: str | None = None
@@ -244,6 +245,7 @@ _READERS: dict[str, Callable[[_Reader, tuple[bytes, bytes]], None]] = {
     "x-forwarded-host": _reads_forwarding("host"),
     "x-request-id": _reads_forwarding("request_id"),
     "accept": _reads("accept"),
+    "accept-language": _reads("accept_language"),
     "authorization": _reads("authorization"),
     "origin": _reads("origin"),
     "referer": _reads("referer"),

@@ -235,6 +235,7 @@ class RequestFacts(msgspec.Struct, frozen=True):
     access_control_request_method: str | None = None
     is_websocket: bool = False
     has_body: bool = False
+    accept_language: str | None = None
 
 
 class Identity(msgspec.Struct, frozen=True):

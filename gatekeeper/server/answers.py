@@ -1,8 +1,8 @@
 """The forms that our own answers take: JSON, HTML pages, assets.
 
 Knows nothing of decisions: `pages` says what to answer, this module how it looks on the wire.  Every answer but an
-asset is `no-store`.  Templates are compiled and assets read once, at import.  No page has a script or an inline
-style, so the content security policy can refuse both.
+asset is `no-store`.  Templates are compiled and assets read once, at import.  No page has an inline script or style, so
+the content security policy can refuse both; only pages with forms have a script at all.
 """
 
 import hashlib
@@ -21,10 +21,12 @@ Headers = tuple[tuple[bytes, bytes], ...]
 
 STATIC_PREFIX = "/.gatekeeper/static/"
 STYLESHEET = f"{STATIC_PREFIX}gatekeeper.css"
+SCRIPT = f"{STATIC_PREFIX}gatekeeper.js"
 
 NO_STORE = (b"Cache-Control", b"no-store")
 NO_SNIFF = (b"X-Content-Type-Options", b"nosniff")
 _REFERRER = (b"Referrer-Policy", b"same-origin")
+_ORIGIN_ONLY = (b"Referrer-Policy", b"strict-origin")  # with no-referrer, browsers send `Origin: null` with forms
 _JSON_TYPE = (b"Content-Type", b"application/json")
 _HTML_TYPE = (b"Content-Type", b"text/html; charset=utf-8")
 _PRINTABLE = "!#$%&'()*+,/:;=?@[]~"  # beside letters, digits and "_.-": what stands in a URL as it is
@@ -49,28 +51,41 @@ def json_answer(status: int, document: object, headers: Headers = ()) -> Answer:
 
 
 def page_answer(
-    status: int, template: str, values: dict[str, Any], headers: Headers = (), *, form_action: str = ""
+    status: int,
+    template: str,
+    values: dict[str, Any],
+    headers: Headers = (),
+    *,
+    form_action: str = "",
+    has_script: bool = False,
 ) -> Answer:
     """The HTML page that `template` makes of `values`.
 
     `form_action` is a further origin, beside the own one, that forms of the page may lead to: browsers hold the
-    redirect after a form against the policy as well.
+    redirect after a form against the policy as well.  A page that `has_script` may run ours, and tells nobody more of
+    its address than the origin: links of mails end there.
     """
+    if has_script:
+        values = values | {"script": _versioned[SCRIPT]}
     body = _templates.get_template(template).render(values).encode("utf-8", "replace")
-    return Answer(status, (*page_headers(form_action), *headers), body)
+    return Answer(status, (*page_headers(form_action, has_script=has_script), *headers), body)
 
 
-def page_headers(form_action: str = "") -> Headers:
+def page_headers(form_action: str = "", *, has_script: bool = False) -> Headers:
     """What every HTML answer carries."""
-    return (_HTML_TYPE, NO_STORE, content_security_policy(form_action), NO_SNIFF, _REFERRER)
+    policy = content_security_policy(form_action, has_script=has_script)
+    return (_HTML_TYPE, NO_STORE, policy, NO_SNIFF, _ORIGIN_ONLY if has_script else _REFERRER)
 
 
 @lru_cache(maxsize=16)
-def content_security_policy(form_action: str = "") -> tuple[bytes, bytes]:
-    """The policy of our pages: one stylesheet, no scripts, no frames, forms to this origin and `form_action`."""
+def content_security_policy(form_action: str = "", *, has_script: bool = False) -> tuple[bytes, bytes]:
+    """The policy of our pages: own stylesheets, no frames, forms to this origin and `form_action`; scripts, and what
+    these ask for, only where there are any.
+    """
     targets = f"'self' {form_action}".rstrip()
+    scripts = "script-src 'self'; connect-src 'self'; " if has_script else ""
     policy = (
-        "default-src 'none'; style-src 'self'; img-src 'self' data:; "
+        f"default-src 'none'; style-src 'self'; img-src 'self' data:; {scripts}"
         f"form-action {targets}; base-uri 'none'; frame-ancestors 'none'"
     )
     return b"Content-Security-Policy", to_ascii(policy)
@@ -132,22 +147,28 @@ def compile_templates(*folders: str) -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.globals["stylesheet"] = STYLESHEET  # pyright: ignore[reportArgumentType]  (typed as built-ins only)
+    environment.globals["stylesheet"] = _versioned[STYLESHEET]  # pyright: ignore[reportArgumentType]  (typed as built-ins only)
     for name in environment.list_templates():
         environment.get_template(name)
     return environment
 
 
-def _read_assets() -> dict[str, Answer]:
-    folder = files("gatekeeper.server") / "static"
-    return {STYLESHEET: _asset((folder / "gatekeeper.css").read_bytes(), b"text/css; charset=utf-8")}
-
-
-def _asset(body: bytes, media_type: bytes) -> Answer:
+def asset(body: bytes, media_type: bytes, headers: Headers = ()) -> Answer:
+    """What is served as it is, and may be kept for an hour."""
     etag = b'"' + hashlib.sha256(body).hexdigest()[:16].encode() + b'"'
     caching = (b"Cache-Control", b"public, max-age=3600")
-    return Answer(200, ((b"Content-Type", media_type), caching, (b"ETag", etag), NO_SNIFF), body)
+    return Answer(200, ((b"Content-Type", media_type), caching, (b"ETag", etag), NO_SNIFF, *headers), body)
 
 
-_templates = compile_templates()
+def _read_assets() -> dict[str, Answer]:
+    folder = files("gatekeeper.server") / "static"
+    return {
+        STYLESHEET: asset((folder / "gatekeeper.css").read_bytes(), b"text/css; charset=utf-8"),
+        SCRIPT: asset((folder / "gatekeeper.js").read_bytes(), b"text/javascript; charset=utf-8"),
+    }
+
+
 _assets = _read_assets()
+# A page of another version must not be shown in the dress of this one.
+_versioned = {path: f"{path}?v={hashlib.sha256(one.body).hexdigest()[:12]}" for path, one in _assets.items()}
+_templates = compile_templates()

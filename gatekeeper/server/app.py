@@ -7,15 +7,17 @@ import resource
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from gatekeeper.config.addresses import port_of
-from gatekeeper.config.schema import Settings, Upstream
+from gatekeeper.config.schema import Branding, Settings, Upstream
 from gatekeeper.config.snapshot import Snapshot, compile_settings
 from gatekeeper.config.store_checks import APP, kind_of
 from gatekeeper.config.tls import listener_context, upstream_context
 from gatekeeper.core.errors import StoreError
 from gatekeeper.core.model import Reason, SessionRecord
+from gatekeeper.server.account_pages.opening import open_pages
 from gatekeeper.server.accounts_mode import open_accounts_mode
 from gatekeeper.server.admin import Admin, Health, serve_admin
 from gatekeeper.server.connection import MAX_FIELDS, MAX_TARGET_BYTES, GateServer, require_c_parser
@@ -26,6 +28,7 @@ from gatekeeper.server.extension import Extender
 from gatekeeper.server.fastlane import FastLane
 from gatekeeper.server.gate import Gate, Runtime
 from gatekeeper.server.listeners import UNIX, Listener, open_listener, share_listener
+from gatekeeper.server.look import Look, look_of
 from gatekeeper.server.pages import PageSettings
 from gatekeeper.server.portal import Portal
 from gatekeeper.server.proxy import Proxy
@@ -108,8 +111,10 @@ async def serve(
         serve_admin(settings.admin.listen, gate, Health(gate)) as admin,
         _open_streams(gate) as streams,
         open_accounts_mode(settings, gate, streams) as accounts,
+        open_pages(settings, gate, streams, accounts) as people,
     ):
-        server = _build_server(settings, gate, Portal(gate, streams, accounts), streams, share, fast_lane=fast_lane)
+        portal = Portal(gate, streams, accounts, people)
+        server = _build_server(settings, gate, portal, streams, share, fast_lane=fast_lane)
         _raise_file_limit(settings)
         listener = await _listen(settings, server, share)
         served = Served(gate, server, streams, listener, admin, share)
@@ -309,7 +314,15 @@ def _page_settings(settings: Settings, runtime: Runtime) -> PageSettings:
         trusted_origins=frozenset(settings.trusted_origins),
         secure_cookies=runtime.snapshot.secure_cookies,
         cookie_domain=settings.session.cookie.domain,
+        look=_look(settings.branding),
+        keep_fragment=settings.keep_fragment,
+        asks_again=settings.accounts.enabled,
     )
+
+
+def _look(branding: Branding) -> Look:
+    logo = None if branding.logo is None else Path(branding.logo)
+    return look_of(branding.name, logo, branding.accent)
 
 
 async def _check_store(runtime: Runtime, settings: Settings) -> None:

@@ -9,7 +9,7 @@ Format: Better Auth wire format, HTTP API.
 
 import logging
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 
@@ -20,6 +20,7 @@ from gatekeeper.server.auth_bodies import (
     FORM,
     JSON,
     Field,
+    Json,
     Query,
     Shape,
     body_fault,
@@ -69,6 +70,13 @@ async def _error(call: Call) -> Answer | Refusal:
     given = call.query.get("error")
     code = given if isinstance(given, str) and _CODE.fullmatch(given) else "UNKNOWN"
     return Answer(200, page_headers(), _ERROR_PAGE.format(code=code.replace("'", "&#39;")).encode())
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What a call came to, and the Set-Cookie lines that go with its answer, whatever that is."""
+
+    result: Answer | Refusal
+    cookie_lines: tuple[str, ...] = ()
 
 
 class _Route(msgspec.Struct, frozen=True):
@@ -148,6 +156,14 @@ class AuthApi:
         self._clock = clock
         self._troubles: set[str] = set()
 
+    @property
+    def settings(self) -> AuthSettings:
+        return self._settings
+
+    @property
+    def services(self) -> Services:
+        return self._services
+
     def owns(self, path: str) -> bool:
         """Whether this canonical path is a call's, or could be one."""
         return f"{path}/".startswith(self._settings.base_path + "/")
@@ -161,21 +177,42 @@ class AuthApi:
         checked = self._checked(route, request, query, parameter)
         if isinstance(checked, Refusal):
             return refused(checked)
+        outcome = await self._carry_out(route, checked)
+        cookies = tuple((b"Set-Cookie", line.encode("ascii")) for line in outcome.cookie_lines)
+        if isinstance(outcome.result, Refusal):
+            reason = Reason.STORE_UNAVAILABLE if outcome.result is STORE_UNAVAILABLE else None
+            return msgspec.structs.replace(refused(outcome.result, cookies), reason=reason)
+        return msgspec.structs.replace(outcome.result, headers=outcome.result.headers + cookies)
+
+    async def run(self, path: str, request: AuthRequest, body: Mapping[str, Json]) -> Outcome:
+        """What the POST call at this path, without the base path, comes to for a form of our own pages.
+
+        Where the form comes from is for the page to see to, and where it leads to: whatever else holds for the call
+        holds here.
+        """
+        route = _ROUTES["POST", path]
+        fields = dict(body)
+        fault = None if route.shape is None else body_fault(route.shape, fields)
+        if fault is not None:
+            return Outcome(fault)
+        return await self._carry_out(
+            route, Call(request, fields, {}, "", self._clock(), self._settings, self._services)
+        )
+
+    async def _carry_out(self, route: _Route, call: Call) -> Outcome:
+        """What a call comes to.  Where the store fails no cookie is set."""
         try:
-            outcome = await route.call(checked)
+            result = await route.call(call)
         except StoreUnavailable as error:
             hint = "; `gatekeeper migrate` makes what is missing" if isinstance(error, SchemaFault) else ""
             self._note(f"{error}{hint}")
-            return msgspec.structs.replace(refused(STORE_UNAVAILABLE), reason=Reason.STORE_UNAVAILABLE)
+            return Outcome(STORE_UNAVAILABLE)
         except StoreError as error:
             logger.info("an account call has what cannot be stored: %s", error)
-            return refused(NOT_STORABLE)
-        if isinstance(outcome, Answer) and route.shape is not None and route.shape.is_required:
+            return Outcome(NOT_STORABLE)
+        if isinstance(result, Answer) and route.shape is not None and route.shape.is_required:
             self._note(None)  # it has asked the store for something
-        cookies = tuple((b"Set-Cookie", line.encode("ascii")) for line in checked.cookie_lines)
-        if isinstance(outcome, Refusal):
-            return refused(outcome, cookies)
-        return msgspec.structs.replace(outcome, headers=outcome.headers + cookies)
+        return Outcome(result, tuple(call.cookie_lines))
 
     def _note(self, trouble: str | None) -> None:
         """Log the store's trouble when it begins, shows in another way and ends, not for each call.

@@ -81,6 +81,7 @@ def with_facts(
         head.access_control_request_method,
         head.wants_websocket,
         head.framing not in ("none", 0),
+        head.accept_language,
     )
     return Parsed(facts, head, forwarding)
 

@@ -6,8 +6,9 @@ are ASCII, and nothing of a cookie or token gets into an answer.  The words are 
 
 import re
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache, lru_cache
 from html import escape
+from types import SimpleNamespace
 from typing import Any, assert_never
 from urllib.parse import quote
 
@@ -18,7 +19,7 @@ from gatekeeper.core.decide import wants_page
 from gatekeeper.core.loop import COOKIE as REDIRECTS_COOKIE
 from gatekeeper.core.loop import redirects_cookie
 from gatekeeper.core.model import AnswerPreflight, Deny, Reason, RequestFacts, SessionRecord, SignIn
-from gatekeeper.core.urls import callback_for, encode_uri_component, origin_of, safe_callback
+from gatekeeper.core.urls import callback_for, callback_from_referer, encode_uri_component, origin_of, safe_callback
 from gatekeeper.server.answers import (
     NO_STORE,
     Answer,
@@ -31,7 +32,8 @@ from gatekeeper.server.answers import (
 )
 from gatekeeper.server.answers import static as static
 from gatekeeper.server.documents import session_document, user_document
-from gatekeeper.server.texts import cause_for, text_for
+from gatekeeper.server.look import PLAIN, Look
+from gatekeeper.server.texts import LANGUAGES, Words, cause_for, text_for, words_for
 
 CLEAR_COOKIES = "/.gatekeeper/clear-cookies"
 
@@ -48,7 +50,8 @@ class PageSettings(msgspec.Struct, frozen=True):
 
     `sign_in` is a path, or an absolute URL of a trusted origin; `trusted_origins` are compared byte for byte.
     `secure_cookies` is what `public_url` or `session.cookie.secure` decided, `cookie_domain` what
-    `session.cookie.domain` says.
+    `session.cookie.domain` says.  `keep_fragment`: what stands after `#` is carried across signing in.
+    `asks_again`: the sign-in page is ours, and takes `reauth`; who signed in too long ago is led there.
     """
 
     sign_in: str
@@ -56,6 +59,9 @@ class PageSettings(msgspec.Struct, frozen=True):
     trusted_origins: frozenset[str] = frozenset()
     secure_cookies: bool = False
     cookie_domain: str | None = None
+    look: Look = PLAIN
+    keep_fragment: bool = False
+    asks_again: bool = False
 
 
 def answer(
@@ -139,12 +145,27 @@ def sign_in_url(settings: PageSettings, return_to: str | None) -> str:
     return f"{base}{'&' if '?' in base else '?'}callbackUrl={encode_uri_component(return_to)}"
 
 
+def dress(words: Words, look: Look) -> dict[str, Any]:
+    """What every page is given: the words, and how the site looks."""
+    return {"t": _texts(words.tag), "lang": words.tag, "site": look}
+
+
+@cache
+def _texts(tag: str) -> SimpleNamespace:
+    """The texts of pages as templates name them, `t.sign_in.title`: no name of a text is one of a mapping's own."""
+    return SimpleNamespace(**{page: SimpleNamespace(**texts) for page, texts in LANGUAGES[tag].pages.items()})
+
+
 def _sign_in(decision: SignIn, facts: RequestFacts, settings: PageSettings, now_ms: int) -> Answer:
     cookie = redirects_cookie(
         facts.cookie, facts.target.path, decision.redirects, now_ms, secure=settings.secure_cookies
     )
     location = sign_in_url(settings, decision.return_to)
-    return _redirect(decision.status, location, (_vary(_VARY), (b"Set-Cookie", to_ascii(cookie))))
+    headers = (_vary(_VARY), (b"Set-Cookie", to_ascii(cookie)))
+    if settings.keep_fragment and decision.status == 307:
+        values = {"sign_in_url": location, **dress(words_for(facts.accept_language), settings.look)}
+        return page_answer(401, "fragment.html", values, headers, has_script=True)
+    return _redirect(decision.status, location, headers)
 
 
 def _redirect(status: int, location: str, headers: Headers) -> Answer:
@@ -159,14 +180,28 @@ def _deny(decision: Deny, facts: RequestFacts, settings: PageSettings, request_i
     headers = _read_headers(facts, settings, _VARY) + _retry_after(decision.retry_after)
     if decision.allow or decision.status == 405:
         headers += ((b"Allow", to_ascii(", ".join(decision.allow))),)
+    if decision.reason is Reason.SESSION_NOT_FRESH and settings.asks_again and wants_page(facts):
+        return _ask_again(facts, settings)
     if decision.reason is Reason.SIGN_IN_LOOP:
         return _loop_page(decision, facts, settings, headers, request_id)
     if decision.status != 401 and wants_page(facts):
-        return page_answer(decision.status, "error.html", _page_values(decision, facts, request_id), headers)
+        values = _page_values(decision, facts, settings, request_id)
+        return page_answer(decision.status, "error.html", values, headers)
     document = {"error": phrase(decision.status), "code": decision.reason.value}
     if decision.status == 401:
         document["signInUrl"] = sign_in_url(settings, decision.return_to)
     return json_answer(decision.status, document, headers)
+
+
+def _ask_again(facts: RequestFacts, settings: PageSettings) -> Answer:
+    """To the sign-in page, which shows its form although somebody is signed in, and back."""
+    is_read = facts.method in ("GET", "HEAD")
+    origin = settings.public_origin or f"{facts.scheme}://{facts.host}"
+    return_to = callback_for(facts.target) if is_read else callback_from_referer(facts.referer, origin)
+    place = msgspec.structs.replace(settings, sign_in=f"{settings.sign_in}?reauth=1")
+    location = sign_in_url(place, return_to)
+    denial = _redirect(307 if is_read else 303, location, (_vary(_VARY),))
+    return msgspec.structs.replace(denial, reason=Reason.SESSION_NOT_FRESH)
 
 
 def _loop_page(
@@ -174,8 +209,9 @@ def _loop_page(
 ) -> Answer:
     return_to = decision.return_to or callback_for(facts.target)
     cause = decision.cause or Reason.NO_COOKIE
-    values = _page_values(decision, facts, request_id) | {
-        "cause": cause_for(cause, secure_over_http=settings.secure_cookies and facts.scheme == "http"),
+    is_withheld = settings.secure_cookies and facts.scheme == "http"
+    values = _page_values(decision, facts, settings, request_id) | {
+        "cause": cause_for(cause, secure_over_http=is_withheld, words=words_for(facts.accept_language)),
         "code": f"{decision.reason.value} / {cause.value}",
         "clear_cookies": CLEAR_COOKIES,
         "return_to": return_to,
@@ -185,9 +221,11 @@ def _loop_page(
     return page_answer(decision.status, "loop.html", values, headers, form_action=elsewhere)
 
 
-def _page_values(decision: Deny, facts: RequestFacts, request_id: str | None) -> dict[str, Any]:
+def _page_values(decision: Deny, facts: RequestFacts, settings: PageSettings, request_id: str | None) -> dict[str, Any]:
+    words = words_for(facts.accept_language)
     return {
-        "text": text_for(decision.status, decision.reason),
+        **dress(words, settings.look),
+        "text": text_for(decision.status, decision.reason, words),
         "status": decision.status,
         "code": decision.reason.value,
         "request_id": request_id,

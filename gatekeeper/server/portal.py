@@ -10,6 +10,7 @@ from urllib.parse import parse_qs
 
 from gatekeeper.core.decide import RETRY_AFTER_S, is_preflight
 from gatekeeper.core.model import AnswerPreflight, Deny, Reason, RequestFacts, SessionRecord, Target
+from gatekeeper.server.account_pages.account_pages import AccountPages
 from gatekeeper.server.answers import Answer
 from gatekeeper.server.auth_api import AuthApi
 from gatekeeper.server.auth_call import AuthRequest
@@ -32,12 +33,17 @@ _Call = Callable[[RequestFacts, RequestBody], Awaitable[Answer]]
 
 
 class Portal:
-    """Answers the own paths; `accounts` those of accounts mode, None where the app has the accounts."""
+    """Answers the own paths; `accounts` the calls of accounts mode, None where the app has the accounts, and `people`
+    the pages for people.
+    """
 
-    def __init__(self, gate: Gate, streams: Streams, accounts: AuthApi | None = None) -> None:
+    def __init__(
+        self, gate: Gate, streams: Streams, accounts: AuthApi | None = None, people: AccountPages | None = None
+    ) -> None:
         self._gate = gate
         self._sign_out = SignOut(gate, streams)
         self._accounts = accounts
+        self._people = people
         self._has_noted_proxy = False
         self._pages = gate.pages
         self._calls: dict[str, tuple[tuple[str, ...], _Call]] = {
@@ -51,7 +57,9 @@ class Portal:
         facts = parsed.facts
         if self._accounts is not None and self._accounts.owns(facts.target.path):
             return await self._account_call(self._accounts, parsed, body)
-        asset = static(facts.target.path) if facts.method in ("GET", "HEAD") else None
+        if self._people is not None and self._people.owns(facts.target.path):
+            return await self._page(self._people, parsed, body)
+        asset = self._asset(parsed) if facts.method in ("GET", "HEAD") else None
         if asset is not None:
             return asset
         methods, call = self._calls.get(facts.target.path, ((), None))
@@ -65,22 +73,37 @@ class Portal:
         return answer(Deny(405, Reason.METHOD_NOT_ALLOWED, allow=methods), facts, self._pages, now_ms=now_ms)
 
     async def _account_call(self, accounts: AuthApi, parsed: Parsed, body: RequestBody) -> Answer:
-        facts, head = parsed.facts, parsed.head
+        facts = parsed.facts
         if is_preflight(facts):
             return answer(AnswerPreflight(_ACCOUNT_METHODS), facts, self._pages, now_ms=self._gate.clock())
         self._note_proxy(parsed)
         data = await read_whole(body, ACCOUNT_BODY_BYTES)
         if data is None:
             return error_answer(413, Reason.BODY_TOO_LARGE, facts, self._pages)
-        request = AuthRequest(
-            facts,
-            self._gate.runtime.snapshot.policy.own_origin(facts),
+        return readable(await accounts.answer(self._request(parsed, data)), facts, self._pages)
+
+    async def _page(self, people: AccountPages, parsed: Parsed, body: RequestBody) -> Answer:
+        if self._accounts is not None:
+            self._note_proxy(parsed)
+        data = await read_whole(body, _FORM_LIMIT)
+        if data is None:
+            return error_answer(413, Reason.BODY_TOO_LARGE, parsed.facts, self._pages)
+        return await people.answer(self._request(parsed, data))
+
+    def _request(self, parsed: Parsed, data: bytes) -> AuthRequest:
+        head = parsed.head
+        return AuthRequest(
+            parsed.facts,
+            self._gate.runtime.snapshot.policy.own_origin(parsed.facts),
             content_type=head.first(b"content-type"),
             user_agent=head.first(b"user-agent"),
             sec_fetch_dest=head.first(b"sec-fetch-dest"),
             body=data,
         )
-        return readable(await accounts.answer(request), facts, self._pages)
+
+    def _asset(self, parsed: Parsed) -> Answer | None:
+        path = parsed.facts.target.path
+        return static(path, parsed.head.first(b"if-none-match")) or self._pages.look.static(path)
 
     def _note_proxy(self, parsed: Parsed) -> None:
         """Say once that somebody forwards account calls who is not trusted to: tries are counted by address."""

@@ -1,5 +1,5 @@
-"""Better Auth's `GET …/get-session`, asked at the app, and its sign-out: the only code that speaks HTTP to it for
-sessions.
+"""Better Auth's `GET …/get-session`, asked at the app, and what else there is about sessions: the only code that speaks
+HTTP to it for them.
 
 The app is told to ask its own store (`disableCookieCache`) and to extend nothing (`disableRefresh`).  Nothing of an
 answer is kept but the session: no cookies, no redirects.  No proxy of the environment is used.  Of a body at most
@@ -59,7 +59,7 @@ class GetSession:
         self.under_way = 0
         """How many are asking."""
         self._url = f"{found.base}/get-session?{_QUERY}"
-        self._sign_out_url = f"{found.base}/sign-out"
+        self._base = found.base
         self._tls = found.ssl_context()
         self._pool = pool
         self._timeout_s = timeout_s
@@ -90,15 +90,26 @@ class GetSession:
 
     async def sign_out(self, headers: Mapping[str, str]) -> None:
         """Have the app end the session that these headers say.  Raises StoreUnavailable unless it says that it did."""
+        status, _ = await self.call("POST", "sign-out", headers, b"{}")
+        if status != 200:
+            raise self.unavailable(_complaint(status, "sign-out"))
+
+    async def call(
+        self, method: str, name: str, headers: Mapping[str, str], body: bytes | None = None
+    ) -> tuple[int, bytes]:
+        """Status and body of another call of the app's Better Auth, with a JSON body or none.
+
+        Raises StoreUnavailable where there is no answer or it is too long, StoreLimited for a rate limit's.
+        """
         try:
             with self._asking():
                 async with asyncio.timeout(self._timeout_s):
-                    status = await self._post_sign_out(headers)
-            if status == 200:
-                return
+                    status, answer = await self._send(method, name, headers, body)
             if status == 429:
-                raise StoreLimited(f"{self.label}: {_complaint(status, 'sign-out')}")
-            trouble = _complaint(status, "sign-out")
+                raise StoreLimited(f"{self.label}: {_complaint(status, name)}")
+            if answer is not None:
+                return status, answer
+            trouble = f"the answer to {name} is longer than {BODY_LIMIT_BYTES} bytes"
         except TimeoutError:
             trouble = f"no answer within {self._timeout_s:g} s"
         except aiohttp.ClientError as exc:
@@ -122,18 +133,15 @@ class GetSession:
         The library asks once more when a connection turns out to be dead.
         """
         async with self._opened().get(self._url, headers=headers, allow_redirects=False) as response:
-            body = bytearray()
-            if response.status == 200:
-                async for chunk in response.content.iter_any():
-                    body += chunk
-                    if len(body) > BODY_LIMIT_BYTES:
-                        return 200, None
-            return response.status, bytes(body)
+            return response.status, await _whole(response) if response.status == 200 else b""
 
-    async def _post_sign_out(self, headers: Mapping[str, str]) -> int:
-        sent = {"Content-Type": "application/json", **headers}
-        async with self._opened().post(self._sign_out_url, data=b"{}", headers=sent, allow_redirects=False) as response:
-            return response.status
+    async def _send(
+        self, method: str, name: str, headers: Mapping[str, str], body: bytes | None
+    ) -> tuple[int, bytes | None]:
+        sent = dict(headers) if body is None else {"Content-Type": "application/json", **headers}
+        url = f"{self._base}/{name}"
+        async with self._opened().request(method, url, data=body, headers=sent, allow_redirects=False) as response:
+            return response.status, await _whole(response)
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._client is None:
@@ -161,6 +169,16 @@ class GetSession:
             self.under_way -= 1
             if not self.under_way:
                 self._idle.set()
+
+
+async def _whole(response: aiohttp.ClientResponse) -> bytes | None:
+    """The body of an answer, None where it is too long."""
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > BODY_LIMIT_BYTES:
+            return None
+    return bytes(body)
 
 
 def _decode(body: bytes) -> Answer | None:

@@ -7,9 +7,6 @@ from gatekeeper.config.available import unavailable_paths
 from tests.config.loading import BASE, GOOD_SECRET, load, problems_of
 
 ASKING = {
-    "branding.logo": "x",
-    "branding.accent": "x",
-    "keep_fragment": "true",
     "identity.headers": "remote-user",
     "identity.rename": "{a: b}",
     "identity.assertion.keys": "x",

@@ -39,12 +39,13 @@ def test_what_is_commented_out_is_right_but_for_not_being_available(tmp_path: Pa
     assert text != EXAMPLE
     text = re.sub(r"^secrets: .*$", "", text, flags=re.MULTILINE).replace("url: http://", "url: https://")
     found = problems_of(text.replace("/etc/gatekeeper/", f"{certificates(tmp_path)}/"))
-    assert {problem.path for problem in found} == {*("branding.logo", "branding.accent", "identity.assertion.keys")}
+    assert {problem.path for problem in found} == {"identity.assertion.keys"}
     assert all("not available yet" in problem.message for problem in found)
 
 
 def certificates(folder: Path) -> Path:
     """A folder with the files that the example names."""
+    (folder / "logo.svg").write_text("<svg/>")
     authority = Authority()
     authority.write_certificate(folder / "ca.crt")
     authority.issue("gate.test").write(folder / "tls.crt", folder / "tls.key")

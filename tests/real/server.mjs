@@ -31,6 +31,7 @@ const options = {
   session: {
     expiresIn: 172800,
     updateAge: 86400,
+    ...(given.freshAge !== undefined && { freshAge: given.freshAge }),
     cookieCache: { enabled: given.cookieCache !== undefined, strategy: given.cookieCache ?? "compact", maxAge: 300 },
   },
   plugins: given.plugins ? [admin(), organization(), twoFactor()] : [],
