@@ -19,6 +19,7 @@ from gatekeeper.command_line import CONFIG, fail, load, run_to_end, set_up_loggi
 from gatekeeper.config.load import ConfigError, load_file
 from gatekeeper.config.schema import Settings
 from gatekeeper.core.errors import GatekeeperError
+from gatekeeper.keys_cli import keys
 from gatekeeper.users_cli import users
 
 if TYPE_CHECKING:
@@ -224,6 +225,7 @@ def migrate(config: Path, feed: bool, undo: bool, is_dry: bool) -> None:
 
 
 main.add_command(users)
+main.add_command(keys)
 
 
 @main.command()

@@ -7,6 +7,7 @@ in words what they found.  No cookie or token is printed.
 import re
 
 from gatekeeper.config.schema import Settings
+from gatekeeper.core.assertion import audience_of
 from gatekeeper.core.cookies import find_cookie, find_session_data, verify_token
 from gatekeeper.core.identity import identity_headers
 from gatekeeper.core.model import (
@@ -102,6 +103,7 @@ async def explain_request(
             trusted=gate.runtime.snapshot.trusted,
             default_host=host,
             head_limit=settings.limits.header_bytes,
+            own=gate.runtime.snapshot.own_names,
         )
         if isinstance(parsed, Reason):
             return [("request", f"{method.upper()} {target}"), *_verdict("refused: 400", parsed)]
@@ -178,7 +180,12 @@ def _describe_decision(gate: Gate, parsed: Parsed, admission: Admission) -> Expl
     decision: Decision = admission.decision
     if isinstance(decision, Allow):
         lines = _verdict(f"allowed as {decision.identity.status.value}", decision.reason)
-        lines += [("header", f"{name}: {value}") for name, value in identity_headers(decision.identity).items()]
+        snapshot, route = gate.runtime.snapshot, admission.route
+        headers = identity_headers(decision.identity, snapshot.names)
+        lines += [("header", f"{name}: {value}") for name, value in headers.items()]
+        if snapshot.terms is not None and route is not None and decision.identity.record is not None:
+            audience = audience_of(snapshot.terms, route.upstream)
+            lines.append(("header", f"{snapshot.names.assertion}: signed for {audience}, {snapshot.terms.ttl_s} s"))
         return lines
     rendered = answer(decision, parsed.facts, gate.pages, now_ms=gate.clock())
     location = dict(rendered.headers).get(b"Location")

@@ -31,11 +31,11 @@ CORE_ORDER = (
         "email_tokens",
         "lifecycle",
         "credentials",
-        "assertions",
+        "assertion_keys",
         "policy",
         "decide",
     ),
-    *("forwarding", "identity", "headers", "response_headers", "responses", "accounts", "attempts"),
+    *("forwarding", "identity", "assertion", "headers", "response_headers", "responses", "accounts", "attempts"),
 )
 RANKS = {
     "core": 0,
@@ -53,6 +53,8 @@ RANKS = {
     "users_command": 6,
     "migrate_command": 6,
     "users_cli": 6,
+    "keys_command": 6,
+    "keys_cli": 6,
     "command_line": 6,
     "cli": 6,
     "__main__": 6,
@@ -61,7 +63,7 @@ TOP = 6
 """The commands and what stands beside them: one another's package, as it were."""
 
 KEY_MODULES = {
-    *("core/cookies.py", "core/session_data.py", "core/session_data_writing.py", "core/assertions.py"),
+    *("core/cookies.py", "core/session_data.py", "core/session_data_writing.py", "core/assertion_keys.py"),
     *("integrations/assertion.py", "integrations/jwks.py"),
 }
 KEY_LIBRARIES = {"hmac", "itsdangerous", "jwt", "joserfc", "cryptography"}

@@ -7,14 +7,9 @@ so that nobody believes to have it; off, empty and the default are accepted.
 from collections.abc import Iterator
 from typing import Any
 
-from gatekeeper.config.schema import Assertion, Settings
+from gatekeeper.config.schema import Settings
 
 _DEFAULTS: dict[str, Any] = {
-    "identity.headers": "gatekeeper",
-    "identity.rename": {},
-    "identity.assertion.keys": None,
-    "identity.assertion.algorithm": Assertion().algorithm,
-    "identity.assertion.ttl": Assertion().ttl,
     "forward_auth.envoy_grpc": None,
     "admin.token": None,
 }

@@ -22,6 +22,7 @@ from gatekeeper.config.addresses import (
     upstream_problem,
 )
 from gatekeeper.config.branding_checks import check_branding
+from gatekeeper.config.identity_checks import check_identity
 from gatekeeper.config.rule_checks import check_rules_and_sign_in
 from gatekeeper.config.schema import MOST_WORKERS, Settings
 from gatekeeper.config.secret_checks import check_secrets
@@ -53,6 +54,7 @@ def findings(settings: Settings) -> Iterator[Finding]:
     yield from _check_durations(settings)
     yield from _check_trusted_proxies(settings)
     yield from check_rules_and_sign_in(settings)
+    yield from check_identity(settings)
 
 
 def _check_addresses(settings: Settings) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ from msgspec.structs import asdict
 from gatekeeper.config.available import unavailable
 from gatekeeper.config.checks import findings
 from gatekeeper.config.decode import Decoder
+from gatekeeper.config.key_folder import DEFAULT_FOLDER
 from gatekeeper.config.problems import ConfigError, Problem
 from gatekeeper.config.schema import Branding, Log, Secret, Settings, Store, Upstream
 from gatekeeper.config.secret_checks import HOW_TO_MAKE_ONE
@@ -43,7 +44,7 @@ def load_text(text: str, *, source: str, base_dir: Path, environ: Mapping[str, s
     decoder = Decoder(source, base_dir)
     settings = _decode(decoder, tree, reader.problems)
     if settings is not None:
-        settings = _with_absolute_certificates(settings, base_dir)
+        settings = _with_absolute_keys(_with_absolute_certificates(settings, base_dir), base_dir)
         settings = msgspec.structs.replace(settings, branding=_resolve_logo(settings.branding, base_dir))
     problems = reader.problems + decoder.problems
     if settings is not None:
@@ -51,7 +52,8 @@ def load_text(text: str, *, source: str, base_dir: Path, environ: Mapping[str, s
     if settings is None or problems:
         raise ConfigError([_as_written(problem, decoder.places) for problem in problems])
     store, log = _resolve_store(settings.store, base_dir), _resolve_log(settings.log, base_dir)
-    return msgspec.structs.replace(settings, store=store, log=log)
+    settings = msgspec.structs.replace(settings, store=store, log=log)
+    return settings if settings.identity.assertion.keys else _with_keys(settings, base_dir / DEFAULT_FOLDER)
 
 
 _FALLBACKS = {
@@ -162,6 +164,18 @@ def _with_absolute_certificates(settings: Settings, base_dir: Path) -> Settings:
         upstream=resolved(settings.upstream),
         upstreams={name: resolved(upstream) for name, upstream in settings.upstreams.items()},
     )
+
+
+def _with_absolute_keys(settings: Settings, base_dir: Path) -> Settings:
+    """The settings with the folder of the assertion's keys, if it is named, counted from the configuration's folder."""
+    keys = settings.identity.assertion.keys
+    return _with_keys(settings, base_dir / keys) if keys else settings
+
+
+def _with_keys(settings: Settings, folder: Path) -> Settings:
+    replace = msgspec.structs.replace
+    assertion = replace(settings.identity.assertion, keys=str(folder.absolute()))
+    return replace(settings, identity=replace(settings.identity, assertion=assertion))
 
 
 def _resolve_log(log: Log, base_dir: Path) -> Log:

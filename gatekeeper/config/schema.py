@@ -179,17 +179,21 @@ class PublicRule(msgspec.Struct, frozen=True):
 
 
 class Assertion(msgspec.Struct, frozen=True):
-    enabled: Annotated[bool, "Whether a signed assertion is sent to the app."] = True
-    keys: Annotated[str | None, "The folder of the signing keys."] = None
-    algorithm: Annotated[Literal["ES256", "EdDSA", "RS256"], "How it is signed."] = "ES256"
-    ttl: Annotated[Duration, "How long it is valid."] = Duration(120)
+    enabled: Annotated[bool, "Whether a signed assertion is sent to the app; it needs public_url."] = True
+    keys: Annotated[
+        str | None,
+        "The folder of the signing keys, relative to this file; `gatekeeper-keys` beside it unless said, or a key in "
+        "memory where that cannot be made. Replicas must share it.",
+    ] = None
+    algorithm: Annotated[Literal["ES256", "EdDSA", "RS256"], "How it is signed; new keys are for this one."] = "ES256"
+    ttl: Annotated[Duration, "How long it is valid: 10 seconds to 5 minutes."] = Duration(120)
 
 
 class IdentitySettings(msgspec.Struct, frozen=True):
     headers: Annotated[
         Literal["gatekeeper", "remote-user", "x-forwarded", "x-auth-request", "pomerium"], "Which set of header names."
     ] = "gatekeeper"
-    rename: Annotated[dict[str, str], "Other names for single headers."] = {}
+    rename: Annotated[dict[str, str], "Other names for single headers, or empty for none: `X-Auth-Email: X-Mail`."] = {}
     strip_session_cookies: Annotated[
         Literal["auto"] | bool,
         "Whether session cookies are kept from the app; auto: in accounts mode, and from named upstreams.",

@@ -4,11 +4,15 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from gatekeeper.config.identity_checks import header_names
 from gatekeeper.config.rules import rules_of
-from gatekeeper.config.schema import CookieCache, Duration, Settings
+from gatekeeper.config.schema import CookieCache, Duration, IdentitySettings, Settings
+from gatekeeper.core.assertion import Terms
 from gatekeeper.core.cookies import CookieNames, Keys, cookie_names
 from gatekeeper.core.decide import Policy
 from gatekeeper.core.forwarding import TrustedProxies
+from gatekeeper.core.headers import OwnNames
+from gatekeeper.core.identity import HeaderNames, reserved_by
 from gatekeeper.core.lifecycle import Lifetimes
 from gatekeeper.core.model import Access, Target
 from gatekeeper.core.routing import RouteTable, compile_rules
@@ -20,6 +24,8 @@ OWN_PATHS = ((".gatekeeper",), (".well-known", "gatekeeper"))
 ACCOUNT_PAGES = (("sign-in",), ("sign-up",))
 """The own paths of accounts mode beside its calls."""
 
+POMERIUM_JWKS = (".well-known", "pomerium", "jwks.json")
+
 
 class Snapshot(msgspec.Struct, frozen=True):
     """What one configuration means for a request.
@@ -27,7 +33,9 @@ class Snapshot(msgspec.Struct, frozen=True):
     `data_format` is None where no session_data cookies are written.  `bearer`: an Authorization header may carry a
     session.  `account_path` is where the app's account calls begin, with a slash at its end, and `get_session_path` the
     one that the gate answers in its stead, or may answer at once in accounts mode; both are "" where it answers none.
-    `own_paths` are the folded segments with which the gate's own paths begin.  `has_accounts`: accounts mode.
+    `own_paths` are the folded segments with which the gate's own paths begin.  `has_accounts`: accounts mode.  `names`
+    are those of identity headers, `own_names` what clients may not send because of them; `terms` is None where no
+    assertions are made.
     """
 
     table: RouteTable
@@ -48,6 +56,9 @@ class Snapshot(msgspec.Struct, frozen=True):
     strip_session_cookies: bool | None
     head_bytes: int
     body_bytes: int | None
+    names: HeaderNames
+    own_names: OwnNames | None
+    terms: Terms | None
 
 
 def compile_settings(settings: Settings) -> Snapshot:
@@ -80,6 +91,9 @@ def compile_settings(settings: Settings) -> Snapshot:
         strip_session_cookies=_strips(settings),
         head_bytes=settings.limits.header_bytes,
         body_bytes=settings.limits.body_bytes,
+        names=header_names(settings.identity),
+        own_names=_own_names(settings.identity),
+        terms=terms_of(settings),
     )
 
 
@@ -99,14 +113,30 @@ def account_base(settings: Settings) -> Target:
     return target
 
 
+def terms_of(settings: Settings) -> Terms | None:
+    """What assertions have in common; None where none are made: without `public_url` nobody could say for whom."""
+    assertion = settings.identity.assertion
+    issuer = origin_of(settings.public_url) if settings.public_url else None
+    if issuer is None or not assertion.enabled or not header_names(settings.identity).assertion:
+        return None
+    return Terms(issuer, int(assertion.ttl))
+
+
 def _own_paths(settings: Settings) -> tuple[tuple[str, ...], ...]:
-    return (*OWN_PATHS, *ACCOUNT_PAGES, account_base(settings).folded) if settings.accounts.enabled else OWN_PATHS
+    jwks = (POMERIUM_JWKS,) if settings.identity.headers == "pomerium" else ()
+    accounts = (*ACCOUNT_PAGES, account_base(settings).folded) if settings.accounts.enabled else ()
+    return (*OWN_PATHS, *jwks, *accounts)
 
 
 def _strips(settings: Settings) -> bool | None:
     """As set, else always in accounts mode, where sessions are none of the app's business."""
     strip = settings.identity.strip_session_cookies
     return strip if isinstance(strip, bool) else True if settings.accounts.enabled else None
+
+
+def _own_names(identity: IdentitySettings) -> OwnNames | None:
+    reserved = reserved_by(identity.headers, header_names(identity))
+    return None if reserved is None else OwnNames(reserved)
 
 
 def _data_format(cache: CookieCache) -> SessionDataFormat | None:

@@ -13,6 +13,10 @@ class ListenError(GatekeeperError):
     """An address to listen on cannot be had."""
 
 
+class KeysUnusable(GatekeeperError):
+    """The keys that sign assertions cannot be had, or not trusted."""
+
+
 class StoreError(GatekeeperError):
     """The session store answered with something that cannot be used."""
 

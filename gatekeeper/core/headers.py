@@ -4,7 +4,8 @@ Build, don't edit.  The upstream's request is put together from what is kept of 
 the forwarding headers and the identity headers that we make, in that order.  Of the client's fields these are never
 kept, on any rule:
 
-* identity: every name that folds into a reserved namespace (`identity.is_reserved`), however it is spelled;
+* identity: every name that folds into a reserved namespace (`identity.is_reserved`), or to one that the settings
+  reserve, however it is spelled;
 * forwarding: `Forwarded`, `X-Forwarded-*`, `X-Real-IP`, `X-Original-*` and their kin, underscore spellings too;
 * hop-by-hop: RFC 9110 §7.6.1, and what `Connection` names, unless it names an end-to-end field that a client may not
   have removed;
@@ -13,6 +14,7 @@ kept, on any rule:
 The parser in front guarantees that names are tokens and that values hold no control bytes.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Literal
@@ -21,7 +23,7 @@ import msgspec
 from msgspec.structs import replace
 
 from gatekeeper.core.forwarding import ForwardingHeaders
-from gatekeeper.core.identity import fold_name, is_reserved
+from gatekeeper.core.identity import ReservedNames, fold_name, is_reserved
 from gatekeeper.core.model import Reason
 from gatekeeper.core.urls import is_valid_host
 from gatekeeper.core.websocket import is_key
@@ -92,13 +94,27 @@ class ClientHead(msgspec.Struct):
         return head
 
 
-def read_head(headers: RawHeaders, *, http_1_0: bool = False) -> ClientHead | Reason:
-    """The client's head, or why it is refused: BAD_HOST, BAD_FRAMING, BAD_HEADER."""
+class OwnNames:
+    """Names that a client may not send because of the settings, with what is done with fields of each name."""
+
+    def __init__(self, reserved: ReservedNames) -> None:
+        self.reserved = reserved
+        self.readers: dict[bytes, Callable[[_Reader, tuple[bytes, bytes]], None] | None] = {}
+
+    def __repr__(self) -> str:
+        return f"<OwnNames {self.reserved!r}>"
+
+
+def read_head(headers: RawHeaders, *, http_1_0: bool = False, own: OwnNames | None = None) -> ClientHead | Reason:
+    """The client's head, or why it is refused: BAD_HOST, BAD_FRAMING, BAD_HEADER.
+
+    `own` are names that do not exist in it either, beside our namespace.
+    """
     head = _Reader()
-    known, kept = _known_readers, head.kept
+    known, kept = _known_readers if own is None else own.readers, head.kept
     for field in headers:
         name = field[0]
-        read = known[name] if name in known else _reader_of(name)
+        read = known[name] if name in known else _reader_of(name, own)
         if read is None:
             kept.append(field)
         else:
@@ -281,13 +297,14 @@ _USUAL_CONNECTION = frozenset({b"keep-alive", b"close", b"upgrade", b"te", b""})
 _known_readers: dict[bytes, Callable[[_Reader, tuple[bytes, bytes]], None] | None] = {}
 
 
-def _reader_of(name: bytes) -> Callable[[_Reader, tuple[bytes, bytes]], None] | None:
+def _reader_of(name: bytes, own: OwnNames | None) -> Callable[[_Reader, tuple[bytes, bytes]], None] | None:
     """What is done with fields of this name, None for keeping them; remembered: names are few, and folding costs."""
-    reader = _choose_reader(name)
+    known = _known_readers if own is None else own.readers
+    reader = _drop if own is not None and fold_name(name) in own.reserved else _choose_reader(name)
     if len(name) <= _MEMO_NAME_LENGTH:
-        if len(_known_readers) >= _MEMO_LIMIT:
-            _known_readers.clear()
-        _known_readers[name] = reader
+        if len(known) >= _MEMO_LIMIT:
+            known.clear()
+        known[name] = reader
     return reader
 
 
@@ -302,3 +319,37 @@ def _choose_reader(name: bytes) -> Callable[[_Reader, tuple[bytes, bytes]], None
     if folded in _READERS or folded in _DROPPED or folded.startswith(_FORWARDING_PREFIXES):
         return _drop
     return None
+
+
+def may_carry_identity(name: str) -> bool:
+    """Whether a header of this name can be ours to set: it is a token, and means nothing to HTTP or to forwarding."""
+    folded = fold_name(name.encode("utf-8", "replace"))
+    return (
+        _TOKEN.fullmatch(name) is not None
+        and not folded.startswith(_SPOKEN_FOR_PREFIXES)
+        and folded not in _SPOKEN_FOR
+        and folded not in _READERS
+        and folded not in _DROPPED
+        and folded not in _METHOD_OVERRIDES
+        and folded.encode() not in _END_TO_END
+    )
+
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
+_SPOKEN_FOR_PREFIXES = (
+    "content-",
+    "accept-",
+    "access-control-",
+    "sec-",
+    "if-",
+    "proxy-",
+    "x-original-",
+    "x-middleware-",
+)
+_SPOKEN_FOR = frozenset(
+    {
+        *("date", "via", "warning", "pragma", "cache-control", "age", "expires", "vary", "set-cookie", "location"),
+        *("max-forwards", "from", "origin-agent-cluster", "upgrade-insecure-requests", "x-forwarded-port", "allow"),
+        *("x-forwarded-server", "www-authenticate", "x-csrf-token", "x-requested-with", "traceparent", "tracestate"),
+    }
+)

@@ -1,15 +1,19 @@
 """Identity headers: which names are ours, and what we write into them.
 
-A client's header whose folded name lies in our namespace does not exist, whatever the rule: it is dropped before ours
-are set.  Values: UTF-8, percent-encoded wherever a byte is not printable ASCII or is `%` itself, so that every server
-behind us can read them; `decodeURIComponent` gives the true text.
+A client's header whose folded name lies in our namespace, or is one that we send or that apps of a preset read, does
+not exist, whatever the rule: it is dropped before ours are set.  Values: UTF-8, percent-encoded wherever a byte is not
+printable ASCII or is `%` itself, so that every server behind us can read them; `decodeURIComponent` gives the text.
 """
 
 import re
+from collections.abc import Mapping
+from functools import lru_cache
 from hashlib import sha256
 from urllib.parse import quote
 
-from gatekeeper.core.model import AuthStatus, Identity, SessionRecord
+import msgspec
+
+from gatekeeper.core.model import AuthStatus, Identity, SessionRecord, User
 from gatekeeper.core.policy import email_domain, roles_of
 
 VALUE_LIMIT = 1024
@@ -34,14 +38,93 @@ def is_reserved(folded: str) -> bool:
     return folded.startswith(_NAMESPACES)
 
 
-def identity_headers(identity: Identity) -> dict[str, str]:
-    """The identity headers that have a value, by name, `X-Auth-Status` always; limits kept."""
-    headers = {"X-Auth-Status": identity.status.value}
+class HeaderNames(msgspec.Struct, frozen=True):
+    """Which header says what; "" for none.  `status` always has one."""
+
+    status: str = "X-Auth-Status"
+    user_id: str = ""
+    email: str = ""
+    email_verified: str = ""
+    session_id: str = ""
+    impersonated_by: str = ""
+    organization_id: str = ""
+    roles: str = ""
+    name: str = ""
+    assertion: str = "X-Auth-Assertion"
+
+    def sent(self) -> dict[str, str]:
+        """What each header says, by its name in lower case."""
+        return {getattr(self, what).lower(): what for what in self.__struct_fields__ if getattr(self, what)}
+
+    def renamed(self, names: Mapping[str, str]) -> "HeaderNames":
+        """The same with other names for these headers, "" to leave one out.  Raises KeyError for others."""
+        sent = self.sent()
+        return msgspec.structs.replace(self, **{sent[name.lower()]: other for name, other in names.items()})
+
+
+GATEKEEPER = HeaderNames(
+    user_id="X-Auth-User-Id",
+    email="X-Auth-Email",
+    email_verified="X-Auth-Email-Verified",
+    session_id="X-Auth-Session-Id",
+    impersonated_by="X-Auth-Impersonated-By",
+    organization_id="X-Auth-Organization-Id",
+    roles="X-Auth-Roles",
+    name="X-Auth-Name",
+)
+
+PRESETS: dict[str, HeaderNames] = {
+    "gatekeeper": GATEKEEPER,
+    "remote-user": HeaderNames(user_id="Remote-User", email="Remote-Email", name="Remote-Name", roles="Remote-Groups"),
+    "x-forwarded": HeaderNames(
+        user_id="X-Forwarded-User",
+        email="X-Forwarded-Email",
+        name="X-Forwarded-Preferred-Username",
+        roles="X-Forwarded-Groups",
+    ),
+    "x-auth-request": HeaderNames(
+        user_id="X-Auth-Request-User",
+        email="X-Auth-Request-Email",
+        name="X-Auth-Request-Preferred-Username",
+        roles="X-Auth-Request-Groups",
+    ),
+    "pomerium": HeaderNames(assertion="X-Pomerium-Jwt-Assertion"),
+}
+"""Names that apps know from other proxies; beside them there is the status alone."""
+
+_PRESET_NAMESPACES = {"remote-user": ("remote-",), "pomerium": ("x-pomerium-",)}
+
+
+class ReservedNames:
+    """What a client may not send because of the settings, beside our namespace."""
+
+    def __init__(self, names: frozenset[str], prefixes: tuple[str, ...] = ()) -> None:
+        self._names = names
+        self._prefixes = prefixes
+
+    def __repr__(self) -> str:
+        return f"<ReservedNames {sorted(self._names)} {list(self._prefixes)}>"
+
+    def __contains__(self, folded: str) -> bool:
+        return folded in self._names or folded.startswith(self._prefixes)
+
+
+def reserved_by(preset: str, names: HeaderNames) -> ReservedNames | None:
+    """What nobody but us may send with this preset and these names; None where our namespace is all of it."""
+    both = {*PRESETS[preset].sent(), *names.sent()}
+    folded = frozenset(name for name in (fold_name(name.encode()) for name in both) if not is_reserved(name))
+    return ReservedNames(folded, _PRESET_NAMESPACES.get(preset, ())) if folded else None
+
+
+def identity_headers(identity: Identity, names: HeaderNames = GATEKEEPER) -> dict[str, str]:
+    """The identity headers that have a value, by name, the status always; limits kept.  Without the assertion."""
+    headers = {names.status: identity.status.value}
     if identity.status is not AuthStatus.AUTHENTICATED or identity.record is None:
         return headers
     size = sum(len(name) + len(value) + 4 for name, value in headers.items())
-    for name, value in _values(identity.record):
-        if not value or len(value) > VALUE_LIMIT:
+    for what, value in _values(identity.record):
+        name: str = getattr(names, what)
+        if not name or not value or len(value) > VALUE_LIMIT:
             continue
         size += len(name) + len(value) + 4
         if size <= TOTAL_LIMIT:
@@ -49,32 +132,54 @@ def identity_headers(identity: Identity) -> dict[str, str]:
     return headers
 
 
-def identity_lines(identity: Identity) -> bytes:
+def identity_lines(identity: Identity, names: HeaderNames = GATEKEEPER) -> bytes:
     """The identity header lines for the upstream, remembered for each record: one session asks again and again."""
     record = identity.record
     if record is None or identity.status is not AuthStatus.AUTHENTICATED:
-        return _STATUS_LINES[identity.status]
+        return _status_line(names.status, identity.status)
     known = _known_lines.get(id(record))
-    if known is not None:
-        return known[1]
+    if known is not None and known[1] is names:
+        return known[2]
     if len(_known_lines) >= _MEMO_LIMIT:
         _known_lines.clear()
-    lines = _make_lines(identity)
-    _known_lines[id(record)] = (record, lines)  # the record is held, so that its id stays its own
+    lines = _make_lines(identity, names)
+    _known_lines[id(record)] = (record, names, lines)  # both are held, so that their ids stay their own
     return lines
 
 
-_STATUS_LINES = {status: f"X-Auth-Status: {status.value}\r\n".encode() for status in AuthStatus}
-_known_lines: dict[int, tuple[SessionRecord, bytes]] = {}
+_known_lines: dict[int, tuple[SessionRecord, HeaderNames, bytes]] = {}
 
 
-def _make_lines(identity: Identity) -> bytes:
-    return "".join(f"{name}: {value}\r\n" for name, value in identity_headers(identity).items()).encode("ascii")
+@lru_cache(maxsize=16)
+def _status_line(name: str, status: AuthStatus) -> bytes:
+    return f"{name}: {status.value}\r\n".encode()
+
+
+def _make_lines(identity: Identity, names: HeaderNames) -> bytes:
+    return "".join(f"{name}: {value}\r\n" for name, value in identity_headers(identity, names).items()).encode("ascii")
 
 
 def session_digest(token: str) -> str:
     """The public name of a session: the first 16 bytes of the SHA-256 of its token, in hex.  Never the token."""
     return sha256(token.encode()).hexdigest()[:32]
+
+
+def told_email(user: User) -> str:
+    """The user's address with its domain in lower case."""
+    domain = email_domain(user.email)
+    return user.email if domain is None else f"{user.email.partition('@')[0]}@{domain}"
+
+
+def told_roles(user: User) -> list[str]:
+    """The roles in alphabetical order, as many as fit into one value; one with a control character is left out."""
+    told: list[str] = []
+    size = 0
+    for role in sorted(roles_of(user)):
+        longer = size + len(encode_value(role)) + (1 if told else 0)
+        if role.isprintable() and longer <= VALUE_LIMIT:
+            told.append(role)
+            size = longer
+    return told
 
 
 def encode_value(text: str) -> str:
@@ -88,33 +193,18 @@ def encode_value(text: str) -> str:
 
 
 def _values(record: SessionRecord) -> list[tuple[str, str]]:
-    """Name and value in the order of importance: when the total limit is reached, the later ones are left out."""
+    """What is said, and its value, in the order of importance: at the total limit, the later ones are left out."""
     user, session = record.user, record.session
     return [
-        ("X-Auth-User-Id", encode_value(user.id)),
-        ("X-Auth-Email", encode_value(_email(user.email)) if user.email_verified else ""),
-        ("X-Auth-Email-Verified", "true" if user.email_verified else "false"),
-        ("X-Auth-Session-Id", session_digest(session.token)),
-        ("X-Auth-Impersonated-By", encode_value(session.impersonated_by or "")),
-        ("X-Auth-Organization-Id", encode_value(session.active_organization_id or "")),
-        ("X-Auth-Roles", _roles(record)),
-        ("X-Auth-Name", _cut(encode_value(user.name))),
+        ("user_id", encode_value(user.id)),
+        ("email", encode_value(told_email(user)) if user.email_verified else ""),
+        ("email_verified", "true" if user.email_verified else "false"),
+        ("session_id", session_digest(session.token)),
+        ("impersonated_by", encode_value(session.impersonated_by or "")),
+        ("organization_id", encode_value(session.active_organization_id or "")),
+        ("roles", ",".join(map(encode_value, told_roles(user)))),
+        ("name", _cut(encode_value(user.name))),
     ]
-
-
-def _email(email: str) -> str:
-    domain = email_domain(email)
-    return email if domain is None else f"{email.partition('@')[0]}@{domain}"
-
-
-def _roles(record: SessionRecord) -> str:
-    """The roles in alphabetical order, as many as fit; one with a control character is left out."""
-    text = ""
-    for role in sorted(roles_of(record.user)):
-        longer = f"{text},{encode_value(role)}" if text else encode_value(role)
-        if role.isprintable() and len(longer) <= VALUE_LIMIT:
-            text = longer
-    return text
 
 
 def _cut(encoded: str) -> str:

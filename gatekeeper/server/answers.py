@@ -112,9 +112,13 @@ def static(path: str, if_none_match: str | None = None) -> Answer | None:
     asset = _assets.get(path)
     if asset is None:
         return None
+    return Answer(304, asset.headers, b"") if is_known(dict(asset.headers)[b"ETag"], if_none_match) else asset
+
+
+def is_known(etag: bytes, if_none_match: str | None) -> bool:
+    """Whether the client has what this ETag names already, by its If-None-Match (RFC 9110 §13.1.2)."""
     tags = [] if if_none_match is None else [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
-    etag = dict(asset.headers)[b"ETag"].decode()
-    return Answer(304, asset.headers, b"") if etag in tags or "*" in tags else asset
+    return etag.decode() in tags or "*" in tags
 
 
 def phrase(status: int) -> str:

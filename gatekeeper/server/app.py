@@ -20,6 +20,8 @@ from gatekeeper.core.model import Reason, SessionRecord
 from gatekeeper.server.account_pages.opening import open_pages
 from gatekeeper.server.accounts_mode import open_accounts_mode
 from gatekeeper.server.admin import Admin, Health, serve_admin
+from gatekeeper.server.assertion_keys import AssertionKeys, follow_keys, open_keys
+from gatekeeper.server.assertions import Assertions
 from gatekeeper.server.connection import MAX_FIELDS, MAX_TARGET_BYTES, GateServer, require_c_parser
 from gatekeeper.server.crowd import Crowd
 from gatekeeper.server.deadlines import Deadlines
@@ -85,9 +87,11 @@ class Served:
 
 
 @asynccontextmanager
-async def open_gate(settings: Settings, telemetry: Telemetry | None = None) -> AsyncGenerator[Gate]:
-    """A gate without a listener, closed with the block."""
-    runtime = _build_runtime(settings, asyncio.get_running_loop())
+async def open_gate(
+    settings: Settings, telemetry: Telemetry | None = None, keys: AssertionKeys | None = None
+) -> AsyncGenerator[Gate]:
+    """A gate without a listener, closed with the block.  Without keys it signs no assertions."""
+    runtime = _build_runtime(settings, asyncio.get_running_loop(), keys)
     try:
         yield Gate(runtime, _page_settings(settings, runtime), now_ms, telemetry)
     finally:
@@ -102,12 +106,13 @@ async def serve(
 
     Lines go to `log`, or without it to one that is opened as configured.  The store may be missing: it is tried and
     logged, and requests that need it get 503 until it is there.  With `share` this is one worker of several.  Raises
-    ListenError and LogFileError.
+    ListenError, LogFileError and KeysUnusable.
     """
     require_c_parser()
+    keys = open_keys(settings, now_ms(), None if share is None else share.keys)
     async with (
         open_telemetry(settings, log) as telemetry,
-        open_gate(settings, telemetry) as gate,
+        open_gate(settings, telemetry, keys) as gate,
         serve_admin(settings.admin.listen, gate, Health(gate)) as admin,
         _open_streams(gate) as streams,
         open_accounts_mode(settings, gate, streams) as accounts,
@@ -118,7 +123,7 @@ async def serve(
         _raise_file_limit(settings)
         listener = await _listen(settings, server, share)
         served = Served(gate, server, streams, listener, admin, share)
-        following = asyncio.create_task(_follow(gate, streams))
+        following = asyncio.create_task(_follow(gate, streams, server))
         try:
             await _check_store(gate.runtime, settings)
             observe(telemetry, gate, server, streams)
@@ -158,8 +163,8 @@ class _Auditor:
         self._telemetry.record(None, "", reason, None, status, "", 0.0, None, 0, peer)
 
 
-async def _follow(gate: Gate, streams: Streams) -> None:
-    """Look after open streams, and follow the store's feed if it has one, until cancelled."""
+async def _follow(gate: Gate, streams: Streams, server: GateServer) -> None:
+    """Look after open streams, follow the store's feed if it has one, and the keys if any sign, until cancelled."""
     runtime, sessions, lease = gate.runtime, gate.runtime.sessions, gate.runtime.sessions.lease
     recheck = Recheck(streams, sessions.read_all, now_ms, sessions.recheck_s, lambda: lease.is_held(time.monotonic()))
     changes = Revocations(runtime, streams, recheck, gate.telemetry, time.monotonic)
@@ -168,6 +173,18 @@ async def _follow(gate: Gate, streams: Streams) -> None:
         group.create_task(recheck.run())
         if channel is not None:
             group.create_task(Feed(channel, lease, time.monotonic).run(changes))
+        if runtime.assertions is not None:
+            group.create_task(follow_keys(runtime.assertions.keys, lambda: sign_anew(gate, server)))
+
+
+def sign_anew(gate: Gate, server: GateServer) -> None:
+    """There are other keys: what those of before have signed is sent no more."""
+    assertions = gate.runtime.assertions
+    if assertions is not None:
+        assertions.forget()
+        gate.telemetry.audit("keys_rotated", kid=assertions.keys.ring.current.kid)
+    if server.lane is not None:
+        server.lane.forget()
 
 
 async def _listen(settings: Settings, server: GateServer, share: Share | None) -> Listener:
@@ -241,7 +258,7 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _build_runtime(settings: Settings, loop: asyncio.AbstractEventLoop) -> Runtime:
+def _build_runtime(settings: Settings, loop: asyncio.AbstractEventLoop, keys: AssertionKeys | None) -> Runtime:
     snapshot = compile_settings(settings)
     store = open_store(settings, snapshot.keys, snapshot.cookies.session_token)
     memory, lease = settings.session.memory_cache, Lease()
@@ -263,7 +280,10 @@ def _build_runtime(settings: Settings, loop: asyncio.AbstractEventLoop) -> Runti
     is_owner = settings.session.extend == "gate" or settings.accounts.enabled
     if is_owner and not isinstance(revoker, AppSignOut):
         extender = Extender(revoker, snapshot, sessions.forget, now_ms)
-    return Runtime(snapshot, sessions, claims, pools, extender, revoker)
+    assertions = None
+    if snapshot.terms is not None and keys is not None:
+        assertions = Assertions(snapshot.terms, keys, snapshot.names.assertion)
+    return Runtime(snapshot, sessions, claims, pools, extender, revoker, assertions)
 
 
 def _claim_settings(settings: Settings, snapshot: Snapshot) -> ClaimSettings | None:

@@ -113,7 +113,7 @@ Handler = Callable[[ParsedRequest], Awaitable[bool]]
 
 
 class Lane(Protocol):
-    """Who may answer a request inside `data_received`: see `fastlane`.  Both methods return whether it is taken.
+    """Who may answer a request inside `data_received`: see `fastlane`.  `recognise` and `take` return whether it is.
 
     A request that is taken is announced by `begin_in_lane`, and ended by `end_in_lane` or `hand_on`.
     """
@@ -124,6 +124,10 @@ class Lane(Protocol):
 
     def take(self, client: "ClientConnection", data: bytes, message: RawRequestMessage) -> bool:
         """Take the request that was parsed from what arrived, and was all of it."""
+        ...
+
+    def forget(self) -> None:
+        """Forget what was worked out for requests that came before."""
         ...
 
 

@@ -3,7 +3,7 @@
 from itertools import chain
 
 from gatekeeper.core.forwarding import Forwarding, TrustedProxies, read_forwarding
-from gatekeeper.core.headers import ClientHead, RawHeaders, read_head
+from gatekeeper.core.headers import ClientHead, OwnNames, RawHeaders, read_head
 from gatekeeper.core.model import Reason, RequestFacts, Target
 from gatekeeper.core.urls import parse_target
 
@@ -35,11 +35,12 @@ def read_request(
     trusted: TrustedProxies,
     default_host: str,
     head_limit: int,
+    own: OwnNames | None = None,
 ) -> Parsed | Reason:
     """The request's facts, or why it is refused as malformed.
 
     `peer` is the socket's address or `unix`; `scheme` is that of the listener.  `default_host` stands in for the Host
-    that an HTTP/1.0 client need not send.  `head_limit` is the longest head in bytes.
+    that an HTTP/1.0 client need not send.  `head_limit` is the longest head in bytes; for `own`, see `read_head`.
     """
     size = fields_size(headers)
     if len(target) + size > head_limit:
@@ -47,7 +48,7 @@ def read_request(
     parsed_target = read_target(method, target)
     if not isinstance(parsed_target, Target):
         return parsed_target
-    head = read_head(headers, http_1_0=http_1_0)
+    head = read_head(headers, http_1_0=http_1_0, own=own)
     if isinstance(head, Reason):
         return head
     head.host = head.host or default_host

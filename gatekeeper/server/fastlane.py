@@ -85,6 +85,10 @@ class FastLane:
         self._heads: Memo[Known] = Memo()
         self._plain = PlainHeads()
 
+    def forget(self) -> None:
+        """Work out anew what follows from each head: what was signed with keys of before is not sent any more."""
+        self._heads.clear()
+
     def recognise(self, client: ClientConnection, data: bytes) -> bool:
         """Answer what arrived, if it is one request whose header lines are known; returns whether it is taken."""
         raw, body = data, b""
@@ -95,7 +99,7 @@ class FastLane:
         if known is None or known.peer != client.peer or known.runtime is not self._gate.runtime:
             end = raw.find(b"\r\n")
             line = None if end > _MAX_LINE_BYTES else _LINE.fullmatch(raw, 0, end)
-            head = None if line is None else self._plain.read(raw[end + 2 :])
+            head = None if line is None else self._plain.read(raw[end + 2 :], self._gate.runtime.snapshot.own_names)
             if head is None or line is None:
                 return False
             known = self._prepare(client, line[1].decode(), line[2].decode(), head)
@@ -109,7 +113,7 @@ class FastLane:
         line = f"{message.method} {message.path} HTTP/1.1\r\n".encode("utf-8", "surrogateescape")
         if message.should_close or message.upgrade or not data.startswith(line) or not _LINE.match(line):
             return False
-        head = read_head(message.raw_headers)
+        head = read_head(message.raw_headers, own=self._gate.runtime.snapshot.own_names)
         if isinstance(head, Reason) or head.framing == "chunked" or head.wants_websocket or head.expects_continue:
             return False
         head.size = fields_size(message.raw_headers)
@@ -188,6 +192,8 @@ class FastLane:
         known.until_ms = _holds_until(admission, session, runtime.snapshot.policy.fresh_age_s, now_ms)
         if runtime.extender is not None and isinstance(session, SessionRecord):
             known.until_ms = min(known.until_ms, runtime.extender.next_change_ms(session, now_ms))
+        if isinstance(plan, Outbound):
+            known.until_ms = min(known.until_ms, plan.until_ms)
         known.raw = b""
 
 

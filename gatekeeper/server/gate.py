@@ -30,6 +30,7 @@ from gatekeeper.core.model import (
 )
 from gatekeeper.core.policy import fault_of
 from gatekeeper.core.routing import match_route
+from gatekeeper.server.assertions import Assertions
 from gatekeeper.server.data_cookies import DataCookies
 from gatekeeper.server.extension import Extender
 from gatekeeper.server.get_session import NOBODY, OwnAnswer, account_answer, may_answer, own_answer
@@ -62,6 +63,7 @@ class Runtime:
         upstreams: dict[str, UpstreamPool],
         extender: Extender | None = None,
         revoker: SessionWriter | AppSignOut | None = None,
+        assertions: Assertions | None = None,
     ) -> None:
         self.data_cookies = (
             None if snapshot.data_format is None else DataCookies(snapshot.data_format, snapshot.keys, new_uuid)
@@ -74,6 +76,8 @@ class Runtime:
         """What extends sessions, where the gate does that."""
         self.revoker = revoker
         """What ends sessions where they are kept."""
+        self.assertions = assertions
+        """What tells the app, signed, who asks; None where nothing is signed."""
         self._routes: dict[str, Route] = {}
 
     async def close(self) -> None:

@@ -8,7 +8,7 @@ that would cost more than it saves, and push out what comes often.
 import re
 from typing import TypeVar
 
-from gatekeeper.core.headers import ClientHead, read_head
+from gatekeeper.core.headers import ClientHead, OwnNames, read_head
 from gatekeeper.core.model import Reason
 
 MAX_KNOWN = 1024
@@ -61,9 +61,13 @@ class PlainHeads:
     def __init__(self) -> None:
         self.blocks: Memo[ClientHead] = Memo()
         self.lines: Memo[_PlainLine] = Memo()
+        self._own: OwnNames | None = None
 
-    def read(self, block: bytes) -> ClientHead | None:
-        """The head that these lines make; None where it is for the parser to say."""
+    def read(self, block: bytes, own: OwnNames | None = None) -> ClientHead | None:
+        """The head that these lines make; None where it is for the parser to say.  For `own` see `read_head`."""
+        if own is not self._own:
+            self.blocks.clear()
+            self._own = own
         head = self.blocks.get(block)
         if head is not None or len(block) > MAX_KNOWN_BYTES:
             return head
@@ -80,7 +84,7 @@ class PlainHeads:
             size += plain[2]
         if len(names) < len(fields) or len(fields) > _MAX_PLAIN_FIELDS:
             return None
-        read = read_head(fields)
+        read = read_head(fields, own=own)
         if isinstance(read, Reason):
             return None
         read.size = size

@@ -32,6 +32,7 @@ from gatekeeper.core.model import (
 )
 from gatekeeper.core.websocket import accept_for
 from gatekeeper.server.answers import Answer
+from gatekeeper.server.data_cookies import NEVER_MS
 from gatekeeper.server.facts import Parsed
 from gatekeeper.server.gate import Admission, Runtime, token_of
 from gatekeeper.server.get_session import is_account_call
@@ -47,7 +48,7 @@ class Outbound(msgspec.Struct, frozen=True):
     None for no handshake.  `protected`, `varies` and `vary` say what the response's caching must respect (see
     `core.response_headers.client_head`).  `set_cookies` are Set-Cookie values that the gate adds to the response, which
     no cache may then keep.  `on_answer` is called when the response begins, before the client gets any of it.
-    `require` is what must go on to hold of the user of a stream.
+    `require` is what must go on to hold of the user of a stream.  From `until_ms` on the head is not to be sent again.
     """
 
     pool: UpstreamPool
@@ -62,6 +63,7 @@ class Outbound(msgspec.Struct, frozen=True):
     vary: bytes = b"Cookie"
     on_answer: Callable[[], None] | None = None
     require: Require = NO_CONDITION
+    until_ms: int = NEVER_MS
 
     def head(self, request_id: str) -> bytes:
         return b"%b%b%b" % (self.before_id, request_id.encode(), self.after_id)
@@ -93,13 +95,14 @@ def _outbound(runtime: Runtime, parsed: Parsed, identity: Identity, route: Route
         head = _with_bearer(head, facts.authorization, snapshot.keys, strips=strips)
     cookie = _current_cookie(runtime, facts.cookie, identity.record, now_ms)
     resigned = resigned_cookies(facts.cookie, snapshot.cookies, snapshot.keys) if snapshot.keys.has_older else {}
+    identity_block, until_ms = _identity_block(runtime, identity, route, now_ms)
     before_id, after_id = upstream_head(
         facts.method,
         facts.target.path_and_query,
         head,
         cookie=_cookie_for(snapshot, cookie, resigned, strips=strips),
         forwarding=forwarding_lines(parsed.forwarding),
-        identity=identity_lines(identity),
+        identity=identity_block,
         upgrade=key is not None,
     )
     is_public = route.access is Access.PUBLIC
@@ -116,7 +119,17 @@ def _outbound(runtime: Runtime, parsed: Parsed, identity: Identity, route: Route
         b"Cookie, Authorization" if snapshot.bearer else b"Cookie",
         _forgetting(runtime, facts) if is_account_call(facts, snapshot) else None,
         route.require,
+        until_ms,
     )
+
+
+def _identity_block(runtime: Runtime, identity: Identity, route: Route, now_ms: int) -> tuple[bytes, int]:
+    """The header lines that say who asks, and until when they may be sent."""
+    lines, record = identity_lines(identity, runtime.snapshot.names), identity.record
+    if runtime.assertions is None or record is None:
+        return lines, NEVER_MS
+    minted = runtime.assertions.mint(record, route.upstream, now_ms)
+    return lines + minted.line, minted.until_ms
 
 
 def _forgetting(runtime: Runtime, facts: RequestFacts) -> Callable[[], None] | None:

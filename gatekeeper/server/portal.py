@@ -17,6 +17,7 @@ from gatekeeper.server.auth_call import AuthRequest
 from gatekeeper.server.body import RequestBody
 from gatekeeper.server.facts import Parsed
 from gatekeeper.server.gate import Gate
+from gatekeeper.server.jwks import JWKS_METHODS, JWKS_PATHS, jwks_answer
 from gatekeeper.server.pages import answer, cleared, error_answer, readable, static, whoami
 from gatekeeper.server.sign_out import SignOut
 from gatekeeper.server.streams import Streams
@@ -63,9 +64,15 @@ class Portal:
         if asset is not None:
             return asset
         methods, call = self._calls.get(facts.target.path, ((), None))
-        if call is None:
+        assertions = self._gate.runtime.assertions
+        if assertions is not None and facts.target.path in JWKS_PATHS:
+            published = jwks_answer(facts, assertions.keys, parsed.head.first(b"if-none-match"))
+            if published is not None:
+                return published
+            methods = JWKS_METHODS
+        elif call is None:
             return error_answer(404, Reason.NOT_FOUND, facts, self._pages)
-        if facts.method in methods:
+        if call is not None and facts.method in methods:
             return await call(facts, body)
         now_ms = self._gate.clock()
         if is_preflight(facts):

@@ -148,6 +148,7 @@ class Proxy:
             trusted=snapshot.trusted,
             default_host=snapshot.default_host,
             head_limit=snapshot.head_bytes,
+            own=snapshot.own_names,
         )
 
     async def _own(self, request: ClientRequest, exchanged: Exchanged, parsed: Parsed) -> bool:

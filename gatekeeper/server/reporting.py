@@ -64,6 +64,11 @@ def observe(telemetry: Telemetry, gate: Gate, server: GateServer, streams: Strea
         "Processes whose revocation feed is in order: they believe sessions in memory for memory_cache.max_age.",
         read_cache(lambda cache: cache.lease.is_held(time.monotonic())),
     )
+    telemetry.count_of(
+        "gatekeeper_assertions_signed_total",
+        "Assertions that were signed: one for each session and app in half of their life.",
+        lambda: 0 if gate.runtime.assertions is None else gate.runtime.assertions.signed,
+    )
     telemetry.gauge("gatekeeper_client_connections", "Client connections open now.", lambda: server.crowd.count)
     telemetry.gauge("gatekeeper_open_streams", "WebSockets and event streams open now.", lambda: streams.count)
     telemetry.gauge(

@@ -12,10 +12,11 @@ class Share:
     """A worker's number, from 1 on, and what it has in common with the others.
 
     `sockets` are bound, and others hold them, too: `let_go` has them closed there.  On the `board` workers show one
-    another how many clients they have.
+    another how many clients they have.  `keys` are those of assertions, as `assertion_keys.to_inherit` gives them.
     """
 
     worker: int
     sockets: tuple[socket.socket, ...]
     let_go: Callable[[], Awaitable[None]]
     board: Board
+    keys: bytes = b""

@@ -21,6 +21,7 @@ class Begin(msgspec.Struct, frozen=True, tag=True):
     """The first message: be worker number `worker` of `workers`.
 
     `listeners` and `board` are file descriptors; `settings` those of one worker, encoded; `version` the supervisor's.
+    `keys` are what workers inherit of the assertions' keys.
     """
 
     version: str
@@ -29,6 +30,7 @@ class Begin(msgspec.Struct, frozen=True, tag=True):
     listeners: tuple[int, ...]
     board: int
     settings: bytes
+    keys: bytes = b""
 
 
 class Drain(msgspec.Struct, frozen=True, tag=True):

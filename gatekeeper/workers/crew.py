@@ -36,14 +36,21 @@ _STATES = ("starting", "ready", "draining", "waiting")
 
 
 class Crew:
-    """So many workers with these settings.  `board` is a file descriptor; `sockets` are those that they listen on.
+    """So many workers with these settings.  `board` is a file descriptor; `sockets` are those that they listen on;
+    `keys` is what they inherit of the assertions' keys.
 
     `all_ready` is done once each worker has been ready, `failed` with a message once one ended before any ever was.
     `in_order` is false as soon as one that was told to end did not end as it should.
     """
 
     def __init__(
-        self, settings: Settings, workers: int, sockets: WorkerSockets, board: int, telemetry: Telemetry
+        self,
+        settings: Settings,
+        workers: int,
+        sockets: WorkerSockets,
+        board: int,
+        telemetry: Telemetry,
+        keys: bytes = b"",
     ) -> None:
         loop = asyncio.get_running_loop()
         self.size = workers
@@ -51,6 +58,7 @@ class Crew:
         self.failed: asyncio.Future[str] = loop.create_future()
         self.in_order = True
         self._settings = msgspec.msgpack.encode(divided(settings, workers))
+        self._keys = keys
         self._sockets = sockets
         self._board_descriptor = board
         self._board = WorkerBoard(board, workers, 0)
@@ -190,7 +198,8 @@ class Crew:
         worker = WorkerProcess(number, process, on_ready=self._is_ready, on_let_go=self._lets_go)
         self._living[number] = worker
         await asyncio.get_running_loop().connect_accepted_socket(lambda: worker.channel, sock)
-        worker.order(Begin(__version__, number, self.size, listeners, self._board_descriptor, self._settings))
+        board, settings = self._board_descriptor, self._settings
+        worker.order(Begin(__version__, number, self.size, listeners, board, settings, self._keys))
         if self._order is not None:
             worker.order(self._order)
         return worker

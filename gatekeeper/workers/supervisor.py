@@ -10,11 +10,13 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, closing
 
 from gatekeeper.config.schema import Settings
 from gatekeeper.core.errors import GatekeeperError
+from gatekeeper.server.assertion_keys import open_keys, to_inherit
 from gatekeeper.server.logs import open_configured_log
 from gatekeeper.telemetry.log import Log, loggers_to
 from gatekeeper.telemetry.telemetry import Telemetry
@@ -55,17 +57,19 @@ def run_workers(settings: Settings, workers: int, platform: str = sys.platform) 
 async def supervise(settings: Settings, workers: int, board: int, log: Log) -> bool:
     """Run the gate as so many workers until a signal ends it; whether all of them ended in order.
 
-    `board` is the file descriptor of `make_board`.  Raises ListenError, and StartFailed with what a worker said.
+    `board` is the file descriptor of `make_board`.  Raises ListenError and KeysUnusable, and StartFailed with what a
+    worker said.
     """
     signals: Signals = asyncio.Queue()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, signals.put_nowait, name)
     telemetry = Telemetry(log)
+    keys = to_inherit(open_keys(settings, time.time_ns() // 1_000_000))
     sockets = await bind_for(settings.listen, workers)
     try:
         addresses = sockets.addresses("http" if settings.tls is None else "https")
-        crew = Crew(settings, workers, sockets, board, telemetry)
+        crew = Crew(settings, workers, sockets, board, telemetry, keys)
         loop.add_signal_handler(signal.SIGCHLD, crew.reap)
 
         async with serve_supervisor_admin(settings.admin.listen, crew) as admin, _running(crew) as everybody:

@@ -113,7 +113,8 @@ class _Worker:
         await asyncio.get_running_loop().connect_accepted_socket(lambda: self._channel, self._sock.dup())
         begin = self._begin
         sockets = tuple(socket.socket(fileno=descriptor) for descriptor in begin.listeners)
-        share = Share(begin.worker, sockets, self._let_go, WorkerBoard(begin.board, begin.workers, begin.worker - 1))
+        board = WorkerBoard(begin.board, begin.workers, begin.worker - 1)
+        share = Share(begin.worker, sockets, self._let_go, board, begin.keys)
         async with serve(settings, log, share, fast_lane=wants_fast_lane(os.environ)) as served:
             self._served, self._exposition = served, Exposition(served.telemetry)
             spare_the_collector()

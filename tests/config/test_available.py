@@ -7,11 +7,6 @@ from gatekeeper.config.available import unavailable_paths
 from tests.config.loading import BASE, GOOD_SECRET, load, problems_of
 
 ASKING = {
-    "identity.headers": "remote-user",
-    "identity.rename": "{a: b}",
-    "identity.assertion.keys": "x",
-    "identity.assertion.algorithm": "EdDSA",
-    "identity.assertion.ttl": "5m",
     "forward_auth.envoy_grpc": "127.0.0.1:1",
     "admin.token": "x",
 }

@@ -11,11 +11,13 @@ from gatekeeper.core import headers as headers_module
 from gatekeeper.core.forwarding import Forwarding, ForwardingHeaders, forwarding_lines
 from gatekeeper.core.headers import (
     ClientHead,
+    OwnNames,
     framing_of,
+    may_carry_identity,
     read_head,
     upstream_head,
 )
-from gatekeeper.core.identity import identity_lines
+from gatekeeper.core.identity import ReservedNames, identity_lines
 from gatekeeper.core.model import Reason
 from gatekeeper.core.response_headers import read_response, response_field
 from tests.core.records import authenticated
@@ -692,3 +694,75 @@ def test_what_connection_names_is_dropped_wherever_it_stands(value: bytes) -> No
 
 def test_a_message_without_framing_fields_has_no_body() -> None:
     assert framing_of([], []) == "none"
+
+
+def test_the_first_field_of_a_name() -> None:
+    head = read((b"If-None-Match", b'"a\xe4"'), (b"if-none-match", b'"b"'))
+    assert head.first(b"if-none-match") == '"aä"'
+    assert head.first(b"if-match") is None
+
+
+# --- names that the settings reserve -------------------------------------------------------------------------------
+
+OWN = OwnNames(ReservedNames(frozenset({"remote-user", "x-me"}), ("x-pomerium-",)))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"Remote-User",
+        b"remote_user",
+        b"REMOTE.USER",
+        b"X-Me",
+        b"x_me",
+        b"X-Pomerium-Jwt-Assertion",
+        b"x_pomerium_claim",
+    ],
+    ids=lambda name: name.decode(),
+)
+def test_what_the_settings_reserve_does_not_exist(name: bytes) -> None:
+    for _ in range(2):  # found out, and then remembered
+        head = read_head([HOST, (b"A", b"1"), (name, b"forged")], own=OWN)
+        assert isinstance(head, ClientHead)
+        assert head.kept == [(b"A", b"1")]
+        assert (name, b"forged") in read((b"A", b"1"), (name, b"forged")).kept
+
+
+def test_what_is_reserved_anyway_stays_so() -> None:
+    head = read_head([HOST, (b"X-Auth-User-Id", b"1"), (b"X_Forwarded_For", b"1"), (b"Accept", b"a")], own=OWN)
+    assert isinstance(head, ClientHead)
+    assert head.kept == [(b"Accept", b"a")]
+    assert head.accept == "a"
+
+
+def test_reserved_names_remember_few_and_short_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(headers_module, "_MEMO_LIMIT", 3)
+    own = OwnNames(ReservedNames(frozenset({"remote-user"})))
+    for number in range(9):
+        read_head([HOST, (b"X-%d" % number, b""), (b"X" * 65, b"")], own=own)
+        assert len(own.readers) <= 3
+        assert b"X" * 65 not in own.readers
+    assert repr(own) == "<OwnNames <ReservedNames ['remote-user'] []>>"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["X-WEBAUTH-USER", "Remote-User", "X-Forwarded-User", "X-Auth-Request-User", "User", "x_user.name", "a" * 64],
+)
+def test_names_that_may_carry_an_identity(name: str) -> None:
+    assert may_carry_identity(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("", "X User", "X:User", "X-Üser", "X\r\nY", "a" * 65),
+        *("Host", "Content-Length", "Transfer_Encoding", "Connection", "TE", "Upgrade", "Keep-Alive", "Expect"),
+        *("Cookie", "Authorization", "Origin", "Accept", "Accept-Language", "Content-Type", "Range", "If-None-Match"),
+        *("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port", "Forwarded", "X-Real-IP"),
+        *("X-Request-Id", "X_Request_Id", "X-Original-URL", "X-Middleware-Subrequest", "X-HTTP-Method-Override"),
+        *("Sec-Fetch-Mode", "Access-Control-Request-Method", "Proxy-Authorization", "Date", "Cache-Control", "Via"),
+    ],
+)
+def test_names_that_mean_something_else(name: str) -> None:
+    assert not may_carry_identity(name)

@@ -11,13 +11,16 @@ from hypothesis import strategies as st
 
 from gatekeeper.core import identity as identity_module
 from gatekeeper.core.identity import (
+    PRESETS,
     TOTAL_LIMIT,
     VALUE_LIMIT,
+    HeaderNames,
     encode_value,
     fold_name,
     identity_headers,
     identity_lines,
     is_reserved,
+    reserved_by,
     session_digest,
 )
 from gatekeeper.core.model import ANONYMOUS, UNKNOWN, AuthStatus, Identity, SessionRecord
@@ -208,13 +211,129 @@ def test_a_record_is_not_remembered_as_anonymous() -> None:
 
 
 def test_the_memory_of_lines_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    known: dict[int, tuple[SessionRecord, bytes]] = {}
+    known: dict[int, tuple[SessionRecord, HeaderNames, bytes]] = {}
     monkeypatch.setattr(identity_module, "_known_lines", known)
     monkeypatch.setattr(identity_module, "_MEMO_LIMIT", 3)
     for number in range(20):
         assert f"X-Auth-User-Id: u{number}\r\n".encode() in identity_lines(authenticated(id=f"u{number}"))
         assert len(known) <= 3
     assert len(known) == 2  # 20 = 6 × 3 + 2: not a place was left unused
+
+
+# --- other names ---------------------------------------------------------------------------------------------------
+
+WHO = authenticated(name="Ada Łoś", role="editor,admin")
+
+
+@pytest.mark.parametrize(
+    ("preset", "sent"),
+    [
+        pytest.param(
+            "remote-user",
+            {
+                "Remote-User": "user_1",
+                "Remote-Email": "ada@example.com",
+                "Remote-Groups": "admin,editor",
+                "Remote-Name": "Ada %C5%81o%C5%9B",
+            },
+            id="remote-user",
+        ),
+        pytest.param(
+            "x-forwarded",
+            {
+                "X-Forwarded-User": "user_1",
+                "X-Forwarded-Email": "ada@example.com",
+                "X-Forwarded-Groups": "admin,editor",
+                "X-Forwarded-Preferred-Username": "Ada %C5%81o%C5%9B",
+            },
+            id="x-forwarded",
+        ),
+        pytest.param(
+            "x-auth-request",
+            {
+                "X-Auth-Request-User": "user_1",
+                "X-Auth-Request-Email": "ada@example.com",
+                "X-Auth-Request-Groups": "admin,editor",
+                "X-Auth-Request-Preferred-Username": "Ada %C5%81o%C5%9B",
+            },
+            id="x-auth-request",
+        ),
+        pytest.param("pomerium", {}, id="pomerium"),
+    ],
+)
+def test_presets(preset: str, sent: dict[str, str]) -> None:
+    names = PRESETS[preset]
+    assert identity_headers(WHO, names) == {"X-Auth-Status": "authenticated", **sent}
+    assert identity_headers(ANONYMOUS, names) == {"X-Auth-Status": "anonymous"}
+    assert identity_lines(WHO, names) == "".join(
+        f"{name}: {value}\r\n" for name, value in identity_headers(WHO, names).items()
+    ).encode("ascii")
+
+
+def test_the_assertion_has_a_header_in_every_preset() -> None:
+    assert {preset: names.assertion for preset, names in PRESETS.items()} == {
+        "gatekeeper": "X-Auth-Assertion",
+        "remote-user": "X-Auth-Assertion",
+        "x-forwarded": "X-Auth-Assertion",
+        "x-auth-request": "X-Auth-Assertion",
+        "pomerium": "X-Pomerium-Jwt-Assertion",
+    }
+
+
+def test_single_headers_have_other_names_or_are_left_out() -> None:
+    names = PRESETS["gatekeeper"].renamed(
+        {"x-auth-email": "X-WEBAUTH-USER", "X-Auth-Name": "", "X-Auth-Status": "X-Seen", "X-AUTH-ASSERTION": "X-Jwt"}
+    )
+    headers = identity_headers(WHO, names)
+    assert headers["X-WEBAUTH-USER"] == "ada@example.com"
+    assert headers["X-Seen"] == "authenticated"
+    assert not {"X-Auth-Email", "X-Auth-Name", "X-Auth-Status"} & headers.keys()
+    assert names.assertion == "X-Jwt"
+    assert identity_lines(UNKNOWN, names) == b"X-Seen: unknown\r\n"
+
+
+def test_what_is_not_sent_has_no_other_name() -> None:
+    with pytest.raises(KeyError):
+        PRESETS["remote-user"].renamed({"X-Auth-Email": "X-Email"})
+
+
+def test_lines_of_one_set_of_names_are_not_those_of_another() -> None:
+    for preset in ("gatekeeper", "remote-user", "gatekeeper"):
+        assert (b"Remote-User" in identity_lines(WHO, PRESETS[preset])) is (preset == "remote-user")
+
+
+def test_our_namespace_alone_reserves_nothing_more() -> None:
+    assert reserved_by("gatekeeper", PRESETS["gatekeeper"]) is None
+    assert reserved_by("gatekeeper", PRESETS["gatekeeper"].renamed({"X-Auth-Name": "X_Auth_Full"})) is None
+    assert reserved_by("x-auth-request", PRESETS["x-auth-request"]) is None
+
+
+@pytest.mark.parametrize(
+    ("preset", "rename", "folded"),
+    [
+        *(("remote-user", {}, name) for name in ("remote-user", "remote-groups", "remote-sub", "remote-")),
+        ("remote-user", {"Remote-User": "X-Me"}, "remote-user"),
+        ("remote-user", {"Remote-User": "X-Me"}, "x-me"),
+        ("gatekeeper", {"X-Auth-Email": "X_WebAuth.User"}, "x-webauth-user"),
+        ("x-forwarded", {}, "x-forwarded-user"),
+        *(("pomerium", {}, name) for name in ("x-pomerium-jwt-assertion", "x-pomerium-claim-email")),
+    ],
+)
+def test_what_we_send_and_what_apps_of_a_preset_read_is_reserved(
+    preset: str, rename: dict[str, str], folded: str
+) -> None:
+    reserved = reserved_by(preset, PRESETS[preset].renamed(rename))
+    assert reserved is not None
+    assert folded in reserved
+    assert "x-something" not in reserved
+    assert "remot" not in reserved
+
+
+def test_reserved_names_show_themselves() -> None:
+    reserved = reserved_by("remote-user", PRESETS["gatekeeper"].renamed({"X-Auth-Email": "X-Mail"}))
+    assert repr(reserved) == (
+        "<ReservedNames ['remote-email', 'remote-groups', 'remote-name', 'remote-user', 'x-mail'] ['remote-']>"
+    )
 
 
 # --- the session's public name -------------------------------------------------------------------------------------
