@@ -120,6 +120,7 @@ async def test_a_file_that_is_removed_and_one_in_its_place(
     sqlite: SqliteAccounts, upstream: RecordingUpstream, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     kept = tmp_path / "kept.db"
+    await without_write_ahead(sqlite)
     async with running_site(upstream.url, sqlite, tmp_path) as site:
         ada = await site.signed_up()
         shutil.copy(sqlite.path, kept)
@@ -135,6 +136,7 @@ async def test_a_file_that_is_removed_and_one_in_its_place(
         assert (await ada.session())["user"]["email"] == EMAIL
 
         await migrate(new := SqliteAccounts(tmp_path / "new.db"))
+        await without_write_ahead(new)
         new.path.rename(sqlite.path)
         assert (await site.visitor().sign_in()).code == "INVALID_EMAIL_OR_PASSWORD"
         await until(ada.session, None)  # the feed looks whether it is the same file
@@ -145,9 +147,15 @@ async def test_a_file_that_is_removed_and_one_in_its_place(
 WORDS = ("currentPassword", "newPassword")
 
 
+async def without_write_ahead(sqlite: SqliteAccounts) -> None:
+    """The file as others make it: nothing of it is in a log beside it."""
+    assert await sqlite.fetch("pragma journal_mode = delete") == [{"journal_mode": "delete"}]
+
+
 async def test_a_file_that_may_only_be_read(
     sqlite: SqliteAccounts, upstream: RecordingUpstream, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    await without_write_ahead(sqlite)  # with it, who has the log open writes on
     with nobody_above_the_law():
         async with running_site(upstream.url, sqlite, tmp_path) as site:
             ada = await site.signed_up()
