@@ -3,6 +3,9 @@
 Knows which of the two counts, and how what an older secret signed is signed anew: the app behind takes the current
 secret's signature alone.  Knows nothing of stores and routes, and sees no key: signing is `core.cookies`' business.
 
+Only what looks like a token is signed anew.  Whoever has an older secret can make the gate sign; all else that the
+current secret signs, such as session_data cookies and links of mails, has characters that no token has.
+
 The header is read as Better Auth's bearer plugin reads it: the scheme in any case, one blank, a signed token with or
 without percent-encoding.  A token without a signature is nobody's.
 """
@@ -66,7 +69,12 @@ def resigned_cookies(header: str | None, names: CookieNames, keys: Keys) -> dict
     if header is None or not keys.has_older:
         return {}
     found = {name: _verified(header, name, keys) for name in (names.session_token, names.dont_remember)}
-    return {name: sign_value(old.token, keys) for name, old in found.items() if old is not None and old.key_index > 0}
+    return {name: sign_value(old.token, keys) for name, old in found.items() if old is not None and is_outdated(old)}
+
+
+def is_outdated(token: VerifiedToken) -> bool:
+    """Whether it is to be signed anew: an older secret signed it, and it is a token, or `true`."""
+    return token.key_index > 0 and token.token.isascii() and token.token.isalnum()
 
 
 def resigned_set_cookies(

@@ -13,7 +13,13 @@ from gatekeeper.core.cookies import (
     strip_cookies,
     strip_session_data,
 )
-from gatekeeper.core.credentials import bearer_header, bearer_token, resigned_cookies, resigned_set_cookies
+from gatekeeper.core.credentials import (
+    bearer_header,
+    bearer_token,
+    is_outdated,
+    resigned_cookies,
+    resigned_set_cookies,
+)
 from gatekeeper.core.forwarding import forwarding_lines
 from gatekeeper.core.headers import ClientHead, upstream_head
 from gatekeeper.core.identity import identity_lines
@@ -185,7 +191,7 @@ def _with_bearer(head: ClientHead, authorization: str, keys: Keys, *, strips: bo
     carried = bearer_token(authorization, keys)
     if carried is not None and strips:
         return head.with_authorization(None)
-    if carried is not None and carried.key_index > 0:
+    if carried is not None and is_outdated(carried):
         return head.with_authorization(bearer_header(carried, keys))
     is_single = sum(name.lower() == b"authorization" for name, _ in head.kept) < 2
     return head if is_single else head.with_authorization(authorization.encode("latin-1"))

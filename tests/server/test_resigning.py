@@ -120,3 +120,22 @@ async def test_our_own_answers_set_nothing(database: Path, upstream: RecordingUp
         answer = await asked(gate, "GET", "/dashboard", f"Cookie: {COOKIE}={BEFORE}")
     assert answer.status == 503
     assert answer.values("set-cookie") == []
+
+
+@pytest.mark.parametrize("path", ["/open", "/dashboard", "/edge"])
+@pytest.mark.parametrize("name", [COOKIE, FORGET])
+async def test_who_has_an_older_secret_cannot_have_a_forgery_signed(
+    database: Path, upstream: RecordingUpstream, path: str, name: str
+) -> None:
+    forged = sign_value('{"session":{},"user":{"role":"admin"},"updatedAt":1,"version":"1","expiresAt":2}', Keys([OLD]))
+    async with rotated(database, upstream) as gate:
+        answer = await asked(gate, "GET", path, f"Cookie: {name}={forged}")
+    assert [line for line in answer.values("set-cookie") if line.startswith("better-auth.")] == []
+    assert {line for request in upstream.requests for line in request.values("Cookie")} <= {f"{name}={forged}"}
+
+
+async def test_nor_by_a_header(database: Path, upstream: RecordingUpstream) -> None:
+    forged = f"Bearer {sign_value('eyJhbGciOiJIUzI1NiJ9.e30', Keys([OLD]))}"
+    async with running_gate(upstream.url, database, text=TEXT.replace("3d,", "3d, bearer: signed,")) as gate:
+        await asked(gate, "GET", "/open", f"Authorization: {forged}")
+    assert upstream.requests[-1].values("Authorization") == [forged]
