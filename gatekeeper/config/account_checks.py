@@ -16,6 +16,21 @@ SIGN_IN = "/sign-in"
 
 _OFF = "this is for accounts mode, which is off: set accounts.enabled"
 _OWN = (".gatekeeper", ".well-known", "sign-in", "sign-up")
+_WRITABLE = "people may change their own fields that stand here, and this one is read anyway: leave it out"
+_ROW = ("id", "createdAt", "updatedAt")
+_KNOWN = {
+    "user": {
+        *_ROW,
+        *("name", "email", "emailVerified", "image"),
+        *("role", "banned", "banReason", "banExpires", "twoFactorEnabled"),
+    },
+    "session": {
+        *_ROW,
+        *("expiresAt", "token", "ipAddress", "userAgent", "userId"),
+        *("impersonatedBy", "activeOrganizationId"),
+    },
+}
+"""Fields that mean something to the gate, and are read wherever the tables have them."""
 
 
 def check_accounts(settings: Settings) -> Iterator[Finding]:
@@ -45,6 +60,10 @@ def _check_place(settings: Settings) -> Iterator[Finding]:
         yield "store.secondary", "in accounts mode sessions are kept in the database alone: leave this out"
     if (store.tables, store.columns) != (Tables(), Columns()):
         yield "store", "in accounts mode tables and columns have Better Auth's own names: leave these out"
+    for kind, known in _KNOWN.items():
+        for index, name in enumerate(getattr(store.fields, kind)):
+            if name in known:
+                yield f"store.fields.{kind}[{index}]", _WRITABLE
     for index, rule in enumerate(settings.protect):
         if rule.require.organizations:
             yield f"protect[{index}].require.organizations", "accounts mode has no organizations"

@@ -3,6 +3,7 @@
 import pytest
 
 from gatekeeper.config.snapshot import compile_settings
+from gatekeeper.stores.records import OPTIONAL_SESSION_FIELDS, OPTIONAL_USER_FIELDS, SESSION_FIELDS, USER_FIELDS
 from tests.config.loading import BASE, load, problems_of
 
 ON = BASE + "accounts: {enabled: true}\n"
@@ -38,6 +39,16 @@ ON = BASE + "accounts: {enabled: true}\n"
             "Better Auth's own names",
         ),
         (
+            ON.replace("sqlite:///auth.db", "{url: sqlite:///auth.db, fields: {user: [plan, role]}}"),
+            "store.fields.user[1]",
+            "may change their own fields",
+        ),
+        (
+            ON.replace("sqlite:///auth.db", "{url: sqlite:///auth.db, fields: {session: [userId]}}"),
+            "store.fields.session[0]",
+            "may change their own fields",
+        ),
+        (
             ON + "protect: [{path: /x, require: {organizations: [a]}}]\n",
             "protect[0].require.organizations",
             "no organizations",
@@ -55,6 +66,20 @@ ON = BASE + "accounts: {enabled: true}\n"
 def test_what_does_not_fit(text: str, path: str, message: str) -> None:
     (found,) = problems_of(text)
     assert (found.path, message in found.message) == (path, True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("user", (*USER_FIELDS, *OPTIONAL_USER_FIELDS)),
+        ("session", (*SESSION_FIELDS, *OPTIONAL_SESSION_FIELDS)),
+    ],
+)
+def test_nobody_may_be_let_change_what_the_gate_goes_by(kind: str, names: tuple[str, ...]) -> None:
+    fields = f"{{url: sqlite:///auth.db, fields: {{{kind}: [{', '.join(names)}]}}}}"
+    found = problems_of(ON.replace("sqlite:///auth.db", fields))
+    assert [problem.path for problem in found] == [f"store.fields.{kind}[{index}]" for index in range(len(names))]
+    load(BASE.replace("sqlite:///auth.db", fields))
 
 
 def test_with_deny_by_default_the_gates_own_calls_need_no_rule() -> None:
