@@ -42,10 +42,10 @@ async def request_password_reset(call: Call) -> Answer | Refusal:
     mail = call.services.mail
     if mail is None:
         return RESET_OFF
-    admitted = await admit(call, None)
-    if isinstance(admitted, Refusal):
-        return admitted
-    credential = await call.services.accounts.find_by_email(call.text("email").lower())
+    email = call.text("email").lower()
+    if (refusal := await _mail_fault(call, email)) is not None:
+        return refusal
+    credential = await call.services.accounts.find_by_email(email)
     token = call.new_id(_TOKEN_LENGTH)
     if credential is None:
         await call.services.accounts.find_verification(_identifier(token), now_ms=call.now_ms)
@@ -108,14 +108,12 @@ async def send_verification_email(call: Call) -> Answer | Refusal:
             return EMAIL_MISMATCH
         if record.user.email_verified:
             return ALREADY_VERIFIED
-        _send_verification(call, mail, record.user)
-        return done({"status": True})
-    admitted = await admit(call, None)
-    if isinstance(admitted, Refusal):
-        return admitted
-    credential = await call.services.accounts.find_by_email(email)
-    if credential is not None and not credential.user.email_verified:
-        _send_verification(call, mail, credential.user)
+    if (refusal := await _mail_fault(call, email)) is not None:
+        return refusal
+    credential = await call.services.accounts.find_by_email(email) if record is None else None
+    user = record.user if record is not None else None if credential is None else credential.user
+    if user is not None and not user.email_verified:
+        _send_verification(call, mail, user)
     return done({"status": True})
 
 
@@ -138,6 +136,16 @@ async def verify_email(call: Call) -> Answer | Refusal:
         call.audit("email_verified", user=user.id)
     callback = call.query.get("callbackURL")
     return redirected(str(callback)) if callback else done({"status": True, "user": None})
+
+
+async def _mail_fault(call: Call, email: str) -> Refusal | None:
+    """Why the caller may not have a mail sent there now, or None, and then it is counted.
+
+    Counted for the caller's address and for where it goes, whoever is signed in: anybody can sign up with anybody's
+    address, or come from many.  Mails are counted apart from tries of the password, so that neither uses up the other.
+    """
+    admitted = await admit(call, f"mail:{email}")  # a colon: no address is written like this
+    return admitted if isinstance(admitted, Refusal) else None
 
 
 def _send_verification(call: Call, mail: Mail, user: User) -> None:

@@ -197,14 +197,26 @@ async def test_an_unknown_address_is_told_the_same_and_gets_no_mail() -> None:
     assert len(site.mail.sent) == 1
 
 
+@pytest.mark.parametrize("is_signed_in", [False, True])
 @pytest.mark.parametrize("path", ["/request-password-reset", "/send-verification-email"])
-async def test_mail_is_not_sent_without_end(path: str) -> None:
+async def test_mail_is_not_sent_without_end(path: str, is_signed_in: bool) -> None:
     site = Site()
-    await site.sign_up()
+    cookie = (await site.sign_up()).cookie_header if is_signed_in else None
     site.throttle.wait_s = 5
-    assert (await site.post(path, {"email": "ada@example.test"})).status == 429
+    assert (await site.post(path, {"email": "ada@example.test"}, cookie)).status == 429
     assert site.mail is not None
     assert site.mail.sent == []
+
+
+@pytest.mark.parametrize("path", ["/request-password-reset", "/send-verification-email"])
+async def test_mail_is_counted_for_where_it_goes_apart_from_passwords(path: str) -> None:
+    site = Site()
+    await site.sign_up()
+    site.throttle.admitted.clear()
+    for email in ("ADA@example.test", "nobody@example.test"):
+        assert (await site.post(path, {"email": email})).status == 200
+    await site.sign_in()
+    assert site.throttle.admitted == ["mail:ada@example.test", "mail:nobody@example.test", "ada@example.test"]
 
 
 @pytest.mark.parametrize(
