@@ -191,8 +191,12 @@ async def test_nobody_s_link_is_looked_for_before_a_password_is_hashed() -> None
 async def test_an_unknown_address_is_told_the_same_and_gets_no_mail() -> None:
     site = Site()
     await site.sign_up()
-    answers = [await site.post("/request-password-reset", {"email": name}) for name in ("ada@example.test", "n@b.test")]
-    assert answers[0].answer == answers[1].answer
+    answers, work = [], []
+    for email in ("ada@example.test", "n@b.test"):
+        site.accounts.calls.clear()
+        answers.append((await site.post("/request-password-reset", {"email": email})).answer)
+        work.append([*site.accounts.calls])
+    assert (answers[0], work[0]) == (answers[1], work[1])
     assert site.mail is not None
     assert len(site.mail.sent) == 1
 
