@@ -8,6 +8,7 @@ declared, in the words of its schema library.  Nothing here looks at a session o
 import json
 import re
 from collections.abc import Iterator, Mapping
+from math import isfinite
 from typing import Literal, cast
 from urllib.parse import parse_qsl
 
@@ -27,6 +28,7 @@ Query = Mapping[str, str | list[str]]
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 
+_LEAST_TOO_BIG = 2**63
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -89,6 +91,15 @@ def query_fault(fields: tuple[Field, ...], query: Query) -> Refusal | None:
     """What is wrong with this query, in full, or None."""
     faults = list(_faults(fields, query, "query"))
     return invalid("; ".join(faults)) if faults else None
+
+
+def is_storable(value: object) -> bool:
+    """Whether a column of a database can hold it: a text, a flag, nothing, a finite number of at most 64 bits."""
+    if isinstance(value, float):
+        return isfinite(value)
+    if isinstance(value, int):
+        return -_LEAST_TOO_BIG <= value < _LEAST_TOO_BIG
+    return value is None or isinstance(value, str)
 
 
 def is_truthy(value: Body) -> bool:

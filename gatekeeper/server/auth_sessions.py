@@ -6,9 +6,18 @@ What ends sessions asks the store whether the caller has one, and only ever ends
 from gatekeeper.core.model import SessionRecord
 from gatekeeper.core.policy import is_fresh
 from gatekeeper.server.answers import Answer
+from gatekeeper.server.auth_bodies import is_storable
 from gatekeeper.server.auth_call import Call
 from gatekeeper.server.auth_documents import done, record_fields, session_fields
-from gatekeeper.server.auth_refusals import NO_FIELDS, NOT_FRESH, POST_NOT_ALLOWED, SESSION_LOST, Refusal, refused
+from gatekeeper.server.auth_refusals import (
+    NO_FIELDS,
+    NOT_FRESH,
+    NOT_STORABLE,
+    POST_NOT_ALLOWED,
+    SESSION_LOST,
+    Refusal,
+    refused,
+)
 from gatekeeper.server.auth_session import clear_session, find_session, require_session, set_session
 
 NO_CACHE = (b"Pragma", b"no-cache")
@@ -83,6 +92,8 @@ async def update_session(call: Call) -> Answer | Refusal:
     changes = {name: call.field(name) for name in call.settings.session_fields if call.has(name)}
     if not changes:
         return NO_FIELDS
+    if not all(map(is_storable, changes.values())):
+        return NOT_STORABLE
     token = record.session.token
     session = await call.services.accounts.update_session(token, changes, now_ms=call.now_ms)
     call.services.sessions.changed(token)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from gatekeeper.core.accounts import password_fault
 from gatekeeper.core.model import SessionRecord, User
 from gatekeeper.server.answers import Answer
-from gatekeeper.server.auth_bodies import is_truthy
+from gatekeeper.server.auth_bodies import is_storable, is_truthy
 from gatekeeper.server.auth_call import Call
 from gatekeeper.server.auth_documents import done, user_fields
 from gatekeeper.server.auth_refusals import (
@@ -13,6 +13,7 @@ from gatekeeper.server.auth_refusals import (
     INVALID_PASSWORD,
     NO_FIELDS,
     NO_PASSWORD,
+    NOT_STORABLE,
     PASSWORD_FAULTS,
     UNAUTHORIZED,
     Refusal,
@@ -108,4 +109,6 @@ def _change_fault(changes: Mapping[str, object]) -> Refusal | None:
         is_cleared = name == "image" and value is None
         if name in ("name", "image") and not isinstance(value, str) and not is_cleared:
             return invalid(f"[body.{name}] Invalid input: expected string")
+        if not is_storable(value):
+            return NOT_STORABLE
     return None

@@ -32,6 +32,9 @@ from gatekeeper.stores.transactions import in_transaction
 _T = TypeVar("_T")
 
 _USER_CHANGES = ("name", "image", "emailVerified")
+_DATA_EXCEPTION = "22"
+"""The class of such errors in SQL (PostgreSQL, appendix A), which SQLAlchemy makes no DataError of for asyncpg."""
+
 _NOT_FITTING = ((1366,), (1406,))  # MySQL: a character that the column's charset has not, a text that is too long
 
 
@@ -316,4 +319,5 @@ def _require_known(changes: Mapping[str, object], known: Sequence[str]) -> None:
 def _is_misfit(exc: DBAPIError) -> bool:
     """Whether a value does not fit, and the connection is none the worse."""
     arguments: tuple[object, ...] = getattr(exc.orig, "args", ())
-    return arguments[:1] in _NOT_FITTING or isinstance(exc, DataError)
+    state = getattr(exc.orig, "sqlstate", None) or ""
+    return arguments[:1] in _NOT_FITTING or isinstance(exc, DataError) or state.startswith(_DATA_EXCEPTION)

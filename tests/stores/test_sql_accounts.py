@@ -610,6 +610,22 @@ async def test_a_text_that_does_not_fit_is_no_outage(place: AccountPlace, store:
     assert await place.count("user") == 0
 
 
+@pytest.mark.parametrize("value", [True, 7, 1.5, 2**40, "x"])
+async def test_a_value_of_another_type_than_its_column_is_no_outage(
+    place: AccountPlace, open_store: Callable[..., AccountStore], value: object
+) -> None:
+    """The owner of a declared field says what stands there, and must not be able to make the store seem unavailable."""
+    for kind, column in (("text", "plan"), ("integer", "size")):
+        await place.execute(f"alter table {place.quoted('user')} add column {place.quoted(column)} {kind}")
+    store = open_store(place.url, fields={"user": ["plan", "size"]})
+    await sign_up(store)
+    for column in ("plan", "size"):
+        try:
+            await store.update_user(ADA, {column: value}, now_ms=LATER_MS)
+        except StoreError as error:
+            assert not isinstance(error, StoreUnavailable)  # noqa: PT017 - it may be taken, or refused
+
+
 @pytest.mark.parametrize("place", ["mariadb"], indirect=True)
 async def test_dates_of_mysql_are_in_the_zone_of_the_url(
     place: AccountPlace, open_store: Callable[..., AccountStore]

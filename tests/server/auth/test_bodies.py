@@ -13,6 +13,7 @@ from gatekeeper.server.auth_bodies import (
     Field,
     Shape,
     body_fault,
+    is_storable,
     is_truthy,
     query_fault,
     read_body,
@@ -143,3 +144,9 @@ def test_what_javascript_takes_for_false(value: Any) -> None:
 @pytest.mark.parametrize("value", [True, 1, -0.5, "0", [], {}])
 def test_what_javascript_takes_for_true(value: Any) -> None:
     assert is_truthy(value)
+
+
+def test_a_number_that_json_says_and_no_column_holds() -> None:
+    body = read_body("application/json", b'{"a": 1e999, "b": 1e99}', (JSON,))
+    assert isinstance(body, dict)
+    assert (is_storable(body["a"]), is_storable(body["b"])) == (False, True)

@@ -46,6 +46,24 @@ async def test_a_name_and_a_picture_are_texts(body: dict[str, object]) -> None:
     assert "update_user" not in site.accounts.calls
 
 
+@pytest.mark.parametrize("value", [{"a": 1}, [1], 2**63, -(2**63) - 1])
+@pytest.mark.parametrize("call", ["update-user", "update-session"])
+async def test_what_no_column_holds_is_the_sender_s_fault(call: str, value: object) -> None:
+    site = Site(user_fields=("theme",), session_fields=("theme",))
+    token = (await site.sign_up()).document["token"]
+    result = await site.post(f"/{call}", {"theme": value}, token_cookie(token))
+    assert (result.status, result.code) == (400, "VALIDATION_ERROR")
+    assert not {"update_user", "update_session"} & set(site.accounts.calls)
+
+
+@pytest.mark.parametrize("value", ["x", None, True, 1.5, 2**63 - 1, -(2**63)])
+async def test_what_a_column_may_hold_is_written(value: object) -> None:
+    site = Site(user_fields=("theme",))
+    signed_up = (await site.sign_up()).document
+    assert (await site.post("/update-user", {"theme": value}, token_cookie(signed_up["token"]))).status == 200
+    assert site.accounts.users[signed_up["user"]["id"]].extra == {"theme": value}
+
+
 async def test_a_user_who_is_deleted_meanwhile_is_nobody() -> None:
     site = Site()
     token = (await site.sign_up()).document["token"]
