@@ -6,6 +6,8 @@ from gatekeeper.config.schema import Accounts, Columns, Limits, Settings, Tables
 from gatekeeper.config.server_url import KINDS
 from gatekeeper.config.smtp_url import check_smtp
 from gatekeeper.config.store_checks import SQLITE, kind_of
+from gatekeeper.core.model import Target
+from gatekeeper.core.urls import parse_target
 
 Finding = tuple[str, str]
 
@@ -74,7 +76,8 @@ def _check_own_settings(settings: Settings) -> Iterator[Finding]:
         yield "sign_in", f"accounts mode has a sign-in page of its own, {SIGN_IN}: leave this out"
     if settings.session.serve_get_session:
         yield "session.serve_get_session", "accounts mode answers get-session anyway: leave this out"
-    if settings.accounts.base_path.strip("/").split("/")[0].lower() in ("", *_OWN):
+    base = parse_target("GET", settings.accounts.base_path)
+    if isinstance(base, Target) and (not base.folded or base.folded[0] in _OWN):
         yield "accounts.base_path", "expected a path of its own, like /api/auth"
     shortest = Accounts().min_password_length
     if not 1 <= settings.accounts.min_password_length <= LONGEST_PASSWORD:

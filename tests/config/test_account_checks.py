@@ -55,7 +55,19 @@ ON = BASE + "accounts: {enabled: true}\n"
         ),
         (ON + "session: {serve_get_session: true}\n", "session.serve_get_session", "anyway"),
         (ON.replace("true}", "true, base_path: /}"), "accounts.base_path", "of its own"),
-        (ON.replace("true}", "true, base_path: /.gatekeeper/auth}"), "accounts.base_path", "of its own"),
+        *(
+            (ON.replace("true}", f"true, base_path: '{path}'}}"), "accounts.base_path", "of its own")
+            for path in (
+                *(
+                    "/.gatekeeper/auth",
+                    "/.Gatekeeper./auth",
+                    "/.gatekeeper;x/auth",
+                    "/%2Egatekeeper",
+                    "/a/../.gatekeeper",
+                ),
+                *("/.well-known;a", "/;x", "/...", "/%3Bx", "/sign-in", "/Sign-In./", "/sign-up;x"),
+            )
+        ),
         (ON.replace("true}", "true, min_password_length: 0}"), "accounts.min_password_length", "1 to 128"),
         (ON.replace("true}", "true, min_password_length: 129}"), "accounts.min_password_length", "1 to 128"),
         (ON + "limits: {sign_in_attempts: 0/1m}\n", "limits.sign_in_attempts", "at least one"),
@@ -80,6 +92,11 @@ def test_nobody_may_be_let_change_what_the_gate_goes_by(kind: str, names: tuple[
     found = problems_of(ON.replace("sqlite:///auth.db", fields))
     assert [problem.path for problem in found] == [f"store.fields.{kind}[{index}]" for index in range(len(names))]
     load(BASE.replace("sqlite:///auth.db", fields))
+
+
+@pytest.mark.parametrize("path", ["/sign", "/sign-in-calls", "/x/sign-in"])
+def test_a_base_path_beside_the_sign_in_page(path: str) -> None:
+    load(ON.replace("true}", f"true, base_path: {path}}}"))
 
 
 def test_with_deny_by_default_the_gates_own_calls_need_no_rule() -> None:
