@@ -14,6 +14,11 @@ from gatekeeper.core.session_data_writing import SessionDataFormat, encode
 MOST_KNOWN = 10_000
 """Cookies that are remembered; all are forgotten when there are more."""
 
+MAX_KNOWN_CHARS = 4096
+"""What is longer is no single cookie, and found out each time: the user has made it so long, and can spell it in many
+ways.
+"""
+
 NEVER_MS = 2**63 - 1
 
 
@@ -42,7 +47,8 @@ class DataCookies:
         ends_ms = NEVER_MS if said.expires_at_ms is None else said.expires_at_ms
         if len(self._known) >= MOST_KNOWN:
             self._known.clear()
-        self._known[raw] = (record, ends_ms)
+        if len(raw) <= MAX_KNOWN_CHARS:
+            self._known[raw] = (record, ends_ms)
         return ends_ms
 
     def _read(self, raw: str, now_ms: int) -> SessionDataCookie | None:

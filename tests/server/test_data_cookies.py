@@ -86,3 +86,16 @@ def test_what_is_remembered_is_bounded(judge: Judge, monkeypatch: pytest.MonkeyP
         said = record({"token": f"token-{n}", "expires_at_ms": NOW_MS + 3_600_000})
         assert judge.cookies.true_until_ms(raw, said, NOW_MS) is not None
     assert repr(judge.cookies) == f"<DataCookies {judge.form.strategy}, 1 known>"
+
+
+@pytest.mark.parametrize("name", ["x" * 40, "x" * 40_000])
+def test_long_ones_that_can_be_spelled_in_many_ways_take_no_memory(name: str) -> None:
+    judge = Judge("compact")
+    said = SessionRecord(RECORD.session, replace(RECORD.user, name=name))
+    raw = judge.make(said)
+    spellings = [f"{raw[:at]}%{ord(raw[at]):02X}{raw[at + 1 :]}" for at in range(100)]
+    for spelling in spellings:
+        assert judge.cookies.true_until_ms(spelling, said, NOW_MS) == ENDS_MS["compact"]
+    kept = [spelling for spelling in spellings if len(spelling) <= data_cookies.MAX_KNOWN_CHARS]
+    assert repr(judge.cookies) == f"<DataCookies compact, {len(kept)} known>"
+    assert len(kept) in (0, 100)
