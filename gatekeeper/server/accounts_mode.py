@@ -45,9 +45,11 @@ async def open_accounts_mode(settings: Settings, gate: Gate, streams: Streams) -
         data_cookies=gate.runtime.data_cookies,
     )
     gate.telemetry.gauge("gatekeeper_passwords_waiting", _WAITING, lambda: {(): passwords.waiting})
+    api = AuthApi(_auth_settings(settings, gate.runtime.snapshot), services, gate.clock)
     try:
-        yield AuthApi(_auth_settings(settings, gate.runtime.snapshot), services, gate.clock)
+        yield api
     finally:
+        await api.close()
         await passwords.close()
         if mail is not None:
             await mail.close()

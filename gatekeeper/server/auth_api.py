@@ -7,6 +7,7 @@ nothing that the call would have set or cleared is sent: a 503 if it does not an
 Format: Better Auth wire format, HTTP API.
 """
 
+import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -155,6 +156,7 @@ class AuthApi:
         self._services = services
         self._clock = clock
         self._troubles: set[str] = set()
+        self._left: set[asyncio.Task[Outcome]] = set()
 
     @property
     def settings(self) -> AuthSettings:
@@ -199,8 +201,30 @@ class AuthApi:
             route, Call(request, fields, {}, "", self._clock(), self._settings, self._services)
         )
 
+    async def close(self) -> None:
+        """Wait for what is being written for clients who have left."""
+        await asyncio.gather(*self._left, return_exceptions=True)
+
     async def _carry_out(self, route: _Route, call: Call) -> Outcome:
-        """What a call comes to.  Where the store fails no cookie is set."""
+        """What a call comes to.  One that writes goes on to its end where its client leaves."""
+        carrying_out = asyncio.create_task(self._outcome_of(route, call))
+        try:
+            return await asyncio.shield(carrying_out)
+        except asyncio.CancelledError:
+            if call.is_writing:
+                self._left.add(carrying_out)
+                carrying_out.add_done_callback(self._was_left)
+            else:
+                carrying_out.cancel()
+            raise
+
+    def _was_left(self, carrying_out: "asyncio.Task[Outcome]") -> None:
+        self._left.discard(carrying_out)
+        if not carrying_out.cancelled() and (error := carrying_out.exception()) is not None:
+            logger.error("unforeseen error in an account call whose client has left", exc_info=error)
+
+    async def _outcome_of(self, route: _Route, call: Call) -> Outcome:
+        """The same.  Where the store fails no cookie is set."""
         try:
             result = await route.call(call)
         except StoreUnavailable as error:

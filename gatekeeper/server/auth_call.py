@@ -137,10 +137,22 @@ class Services(msgspec.Struct, frozen=True):
 class Call:
     """A call whose body and query have the form that they should.  `parameter` is what the path has of its own.
 
-    `set_cookies` keeps one line for each cookie, the last that was set, in the order in which they were.
+    `set_cookies` keeps one line for each cookie, the last that was set, in the order in which they were.  `is_writing`
+    is set before the first thing is written that others must hear of: from there on the call goes on to its end,
+    although its client may have left.
     """
 
-    __slots__ = ("_set_cookies", "body", "now_ms", "parameter", "query", "request", "services", "settings")
+    __slots__ = (
+        "_set_cookies",
+        "body",
+        "is_writing",
+        "now_ms",
+        "parameter",
+        "query",
+        "request",
+        "services",
+        "settings",
+    )
 
     def __init__(
         self,
@@ -159,6 +171,7 @@ class Call:
         self.now_ms = now_ms
         self.settings = settings
         self.services = services
+        self.is_writing = False
         self._set_cookies: dict[str, str] = {}
 
     def has(self, name: str) -> bool:

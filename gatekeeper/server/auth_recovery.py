@@ -87,6 +87,7 @@ async def reset_password(call: Call) -> Answer | Refusal:
     hashed = await hash_password(call, password, admitted)
     if isinstance(hashed, Refusal):
         return hashed
+    call.is_writing = True
     reset = await accounts.reset_password(
         identifier, hashed, account_id=call.new_id(), now_ms=call.now_ms, revoke=call.settings.revoke_on_reset
     )
@@ -132,6 +133,7 @@ async def verify_email(call: Call) -> Answer | Refusal:
     if token.user_id is not None and token.user_id != user.id:
         return _failed(call, _TOKEN_FAULTS[EmailTokenFault.INVALID])
     if not user.email_verified:
+        call.is_writing = True
         await call.services.accounts.update_user(user.id, {"emailVerified": True}, now_ms=call.now_ms)
         call.services.sessions.user_changed(user.id)
         call.audit("email_verified", user=user.id)

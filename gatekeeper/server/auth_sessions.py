@@ -52,6 +52,7 @@ async def revoke_session(call: Call) -> Answer | Refusal:
     record = await require_session(call, from_store=True)
     if isinstance(record, Refusal):
         return record
+    call.is_writing = True
     revoked = await call.services.accounts.revoke_session(record.user.id, call.text("token"))
     if revoked is not None:
         call.services.sessions.ended([revoked.token])
@@ -66,6 +67,7 @@ async def revoke_sessions(call: Call) -> Answer | Refusal:
     record = await require_session(call, from_store=True)
     if isinstance(record, Refusal):
         return record
+    call.is_writing = True
     revoked = await call.services.accounts.revoke_sessions(record.user.id)
     call.services.sessions.ended(revoked)
     call.audit("sessions_revoked", user=record.user.id, count=len(revoked))
@@ -78,6 +80,7 @@ async def revoke_other_sessions(call: Call) -> Answer | Refusal:
     record = await require_session(call, from_store=True)
     if isinstance(record, Refusal):
         return record
+    call.is_writing = True
     revoked = await call.services.accounts.revoke_sessions(record.user.id, but_token=record.session.token)
     call.services.sessions.ended(revoked)
     call.audit("sessions_revoked", user=record.user.id, count=len(revoked))
@@ -95,6 +98,7 @@ async def update_session(call: Call) -> Answer | Refusal:
     if not all(map(is_storable, changes.values())):
         return NOT_STORABLE
     token = record.session.token
+    call.is_writing = True
     session = await call.services.accounts.update_session(token, changes, now_ms=call.now_ms)
     call.services.sessions.changed(token)
     if session is None:

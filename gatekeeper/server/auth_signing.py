@@ -65,6 +65,7 @@ async def sign_up(call: Call) -> Answer | Refusal:
         image=image if isinstance(image, str) else None,
     )
     remembered = call.field("rememberMe") is not False
+    call.is_writing = True
     made = await accounts.create_user(user, new_session(call, user.id, remembered=remembered), now_ms=call.now_ms)
     if isinstance(made, EmailTaken) or made.session is None:
         return EMAIL_TAKEN
@@ -105,6 +106,7 @@ async def sign_out(call: Call) -> Answer | Refusal:
     carried = presented_tokens(
         facts.cookie, facts.authorization, settings.names.session_token, settings.keys, bearer=settings.bearer
     )
+    call.is_writing = True
     for one in carried:
         has_ended = await call.services.accounts.delete_session(one.token)
         call.services.sessions.ended([one.token])
@@ -180,6 +182,7 @@ async def _begin_session(call: Call, user: User, email: str) -> Answer | Refusal
     """Sign this user in, whose password was right."""
     remembered = call.field("rememberMe") is not False
     wanted = new_session(call, user.id, remembered=remembered)
+    call.is_writing = True
     session = await call.services.accounts.create_session(wanted, now_ms=call.now_ms)
     if session is None:
         return INVALID_EMAIL_OR_PASSWORD

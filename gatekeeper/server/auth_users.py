@@ -37,6 +37,7 @@ async def update_user(call: Call) -> Answer | Refusal:
         return NO_FIELDS
     if (fault := _change_fault(changes)) is not None:
         return fault
+    call.is_writing = True
     user = await call.services.accounts.update_user(record.user.id, changes, now_ms=call.now_ms)
     call.services.sessions.user_changed(record.user.id)
     if user is None:
@@ -84,6 +85,7 @@ async def _known_to(call: Call, user: User, stored: str, current: str) -> Admitt
 
 async def _replace_password(call: Call, record: SessionRecord, old: str, hashed: str) -> Answer | Refusal:
     user, revoke = record.user, call.field("revokeOtherSessions") is True
+    call.is_writing = True
     changed = await call.services.accounts.change_password(
         user.id,
         hashed,

@@ -1,5 +1,7 @@
 """Sessions of account calls: found, kept up, listed and revoked, and what the gate is told of it."""
 
+import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -295,3 +297,53 @@ async def test_who_has_no_session_gets_null_and_no_cookie(header: Any) -> None:
     result = await Site().get("/get-session", header)
     assert (result.status, result.document, result.cookies) == (200, None, {})
     assert result.headers["Pragma"] == "no-cache"
+
+
+@pytest.mark.parametrize("failing", [False, True])
+async def test_who_leaves_while_sessions_are_ended_has_ended_them(
+    failing: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    site = Site()
+    token = (await site.sign_up()).document["token"]
+    begun, goes_on, revoke = asyncio.Event(), asyncio.Event(), site.accounts.revoke_sessions
+
+    async def slowly(user_id: str, *, but_token: str | None = None) -> Sequence[str]:
+        begun.set()
+        await goes_on.wait()
+        if failing:
+            raise RuntimeError("a fault of the test")
+        return await revoke(user_id, but_token=but_token)
+
+    site.accounts.revoke_sessions = slowly  # type: ignore[method-assign]  # as the store does it
+    asking = asyncio.create_task(site.post("/revoke-sessions", None, token_cookie(token)))
+    await begun.wait()
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    goes_on.set()
+    await site.api.close()
+    if failing:
+        assert "unforeseen error" in caplog.text
+        return
+    assert ("ended", (token,)) in site.sessions.told
+    assert site.audited[-1][0] == "sessions_revoked"
+
+
+async def test_who_leaves_before_that_has_changed_nothing() -> None:
+    site = Site()
+    token = (await site.sign_up()).document["token"]
+    begun = asyncio.Event()
+
+    async def never(*args: object, **options: object) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    site.sessions.read = never  # type: ignore[method-assign, assignment]  # a store that does not answer
+    asking = asyncio.create_task(site.post("/revoke-sessions", None, token_cookie(token)))
+    await begun.wait()
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    await asyncio.sleep(0)
+    assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
+    assert list(site.accounts.sessions) == [token]
