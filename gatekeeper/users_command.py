@@ -17,7 +17,7 @@ from gatekeeper.core.errors import GatekeeperError, MissingTable
 from gatekeeper.core.model import User
 from gatekeeper.server.documents import user_document
 from gatekeeper.sessions_command import minute, printable
-from gatekeeper.stores.accounts import Credential, EmailTaken, NewUser, NewVerification
+from gatekeeper.stores.accounts import RESET_LINK, Credential, EmailTaken, NewUser, NewVerification
 from gatekeeper.stores.opening_accounts import open_accounts
 from gatekeeper.stores.sql_accounts import SqlAccounts
 
@@ -130,7 +130,7 @@ async def reset_link(settings: Settings, name: str, now_ms: int) -> Link:
             raise GatekeeperError("this user was disabled: no link would let them in")
         token = make_id(os.urandom, LINK_TOKEN_LENGTH)
         expires_at_ms = now_ms + LINK_MS
-        identifier = f"reset-password:{token}"
+        identifier = f"{RESET_LINK}{token}"
         await accounts.create_verification(
             NewVerification(make_id(os.urandom), identifier, user.id, expires_at_ms), now_ms=now_ms
         )

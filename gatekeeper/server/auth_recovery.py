@@ -23,7 +23,7 @@ from gatekeeper.server.auth_refusals import (
 )
 from gatekeeper.server.auth_session import find_session
 from gatekeeper.server.auth_signing import admit, hash_password, new_password_fault
-from gatekeeper.stores.accounts import NewVerification
+from gatekeeper.stores.accounts import RESET_LINK, NewVerification
 
 RESET_MS = 3_600_000
 """How long a link for a new password holds."""
@@ -170,7 +170,7 @@ def _failed(call: Call, refusal: Refusal) -> Answer | Refusal:
 
 
 def _identifier(token: str) -> str:
-    return f"reset-password:{token}"
+    return f"{RESET_LINK}{token}"
 
 
 def _base_url(call: Call) -> str:

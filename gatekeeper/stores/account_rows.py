@@ -12,7 +12,15 @@ from sqlalchemy import Connection, CursorResult, Executable, TableClause, delete
 
 from gatekeeper.core.model import Session
 from gatekeeper.stores.account_tables import BAN_FIELDS, AccountTables, Milliseconds, with_zone
-from gatekeeper.stores.accounts import CREDENTIAL, Credential, NewSession, NewUser, NewVerification, Verification
+from gatekeeper.stores.accounts import (
+    CREDENTIAL,
+    RESET_LINK,
+    Credential,
+    NewSession,
+    NewUser,
+    NewVerification,
+    Verification,
+)
 from gatekeeper.stores.records import session_of, user_of
 from gatekeeper.stores.tables import Mapped, Plan, table_of
 
@@ -89,6 +97,12 @@ class AccountRows:
             .order_by(table.c.createdAt.desc())
         )
         return [Verification(*row) for row in rows if row[0] == identifier and row[2] is not None]
+
+    def reset_links_of(self, user_id: str) -> list[str]:
+        """The identifiers of the user's links for a new password."""
+        columns = self._tables.verification.c
+        is_theirs = (columns.value == user_id) & columns.identifier.startswith(RESET_LINK)
+        return list(self._connection.scalars(select(columns.identifier).where(is_theirs)))
 
     def insert_user(self, user: NewUser, now_ms: int) -> None:
         self._insert(

@@ -14,6 +14,9 @@ from gatekeeper.core.model import Session, SessionRecord, SessionToken, User
 CREDENTIAL = "credential"
 """The `providerId` of the account that has a user's password; its `accountId` is the user's id."""
 
+RESET_LINK = "reset-password:"
+"""How the identifiers of links for a new password begin; a token follows."""
+
 
 class NewUser(msgspec.Struct, frozen=True):
     """A user to be made, with the account that has the password.  `email` is in lower case; `password` a hash."""
@@ -175,7 +178,8 @@ class AccountStore(Protocol):
         """Give the user this password, a hash; None, and nothing written, where there is no such user.
 
         With `old`, also None where the stored hash is another one meanwhile.  `account_id` is for the account that is
-        made where the user has none.  `revoke` removes all sessions of the user; `session` is made after that.
+        made where the user has none.  `revoke` removes all sessions of the user; `session` is made after that.  Links
+        for a new password hold no longer.
         """
         ...
 
@@ -194,7 +198,7 @@ class AccountStore(Protocol):
     async def reset_password(
         self, identifier: str, password: str, *, account_id: str, now_ms: int, revoke: bool = False
     ) -> PasswordReset | None:
-        """Consume the value, a user's id, and give that user this password, a hash.
+        """Consume the value, a user's id, and give that user this password, a hash; other such links hold no longer.
 
         None where there is no such value, or no such user, or one who was disabled: nothing but the value is removed
         then.

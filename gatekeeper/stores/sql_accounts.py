@@ -280,12 +280,13 @@ def _insert_session(rows: AccountRows, session: NewSession, now_ms: int) -> Sess
 def _set_password(
     rows: AccountRows, user_id: str, account_id: str, password: str, now_ms: int, old: str | None
 ) -> bool:
-    """Whether it was set: with `old`, only where the hash is still that one."""
-    if rows.update_password(user_id, password, now_ms, old):
-        return True
-    if old is not None:
-        return False
-    rows.insert_password(user_id, account_id, password, now_ms)
+    """Whether it was set: with `old`, only where the hash is still that one.  Links for a new password end with it."""
+    if not rows.update_password(user_id, password, now_ms, old):
+        if old is not None:
+            return False
+        rows.insert_password(user_id, account_id, password, now_ms)
+    for identifier in rows.reset_links_of(user_id):  # one by one: two who do this never wait for one another
+        rows.delete_verifications(identifier)
     return True
 
 

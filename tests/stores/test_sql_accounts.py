@@ -468,6 +468,30 @@ async def test_a_value_is_found_and_consumed_once(place: AccountPlace, store: Ac
     assert await store.find_verification("reset-password:secret", now_ms=NOW_MS) is None
 
 
+@pytest.mark.parametrize("how", ["by-a-link", "changed", "changed-from"])
+async def test_links_for_a_new_password_end_with_the_old_one(
+    place: AccountPlace, store: AccountStore, how: str
+) -> None:
+    await sign_up(store)
+    for name, value in (
+        ("reset-password:1", ADA),
+        ("reset-password:2", ADA),
+        ("reset-password:3", GRACE),
+        ("RESET-password:4", GRACE),
+        ("another:1", ADA),
+    ):
+        await store.create_verification(NewVerification(name, name, value, END_MS), now_ms=NOW_MS)
+    if how == "by-a-link":
+        assert await store.reset_password("reset-password:1", "new:hash", account_id="x", now_ms=NOW_MS)
+    else:
+        old = f"salt:key-of-{ADA}" if how == "changed-from" else None
+        assert not await store.change_password(ADA, "new:hash", account_id="x", now_ms=NOW_MS, old="other:hash")
+        assert await place.count("verification") == 5
+        assert await store.change_password(ADA, "new:hash", account_id="x", now_ms=NOW_MS, old=old)
+    left = sorted(row["identifier"] for row in await place.rows("verification"))
+    assert left == ["RESET-password:4", "another:1", "reset-password:3"]
+
+
 async def test_an_expired_value_is_none_and_goes(place: AccountPlace, store: AccountStore) -> None:
     await store.create_verification(reset(), now_ms=NOW_MS)
     assert await store.find_verification("reset-password:secret", now_ms=END_MS + 1) is None
