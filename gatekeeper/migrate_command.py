@@ -1,10 +1,11 @@
 """What `gatekeeper migrate` does in accounts mode: the tables of accounts, and the feed, which is part of it there."""
 
 import os
+import sqlite3
+import tempfile
 from collections.abc import AsyncGenerator
+from contextlib import closing, suppress
 from pathlib import Path
-
-from sqlalchemy import Connection
 
 from gatekeeper.config.schema import Settings
 from gatekeeper.config.server_url import KINDS
@@ -29,11 +30,10 @@ async def migrate_accounts(settings: Settings) -> AsyncGenerator[str]:
     """
     refuse_without_database(settings)
     url = settings.store.url
-    is_new = kind_of(url) == SQLITE and _make_file(sqlite_path(url))
+    if kind_of(url) == SQLITE:
+        _make_file(sqlite_path(url))
     database = open_database(url, writable=True)
     try:
-        if is_new:
-            await work_alone(database, _log_ahead, timeout_s=MIGRATE_S)
         made = await work_alone(database, lambda found: in_transaction(found, upgrade), timeout_s=MIGRATE_S)
     except StoreUnavailable:
         raise
@@ -48,20 +48,27 @@ async def migrate_accounts(settings: Settings) -> AsyncGenerator[str]:
             yield line
 
 
-def _make_file(path: Path) -> bool:
-    """Make an empty file where there is none, and return whether it was made.  Hashes of passwords will be in it."""
+def _make_file(path: Path) -> None:
+    """Make an empty database where there is no file, with a write-ahead log: readers then never wait for a writer, and
+    a commit takes a quarter of the time.
+
+    It comes to its name whole, so that whoever else is there at the same moment never finds half of it.  Hashes of
+    passwords will be in it.
+    """
+    if path.exists():
+        return
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-    except FileExistsError:
-        return False
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as exc:
         raise GatekeeperError(f"{path}: {exc.strerror}") from exc
-    return True
-
-
-def _log_ahead(connection: Connection) -> None:
-    """Keep a write-ahead log: readers then never wait for a writer, and a commit takes a quarter of the time.
-
-    The file says so from now on, whoever opens it.  Where the file system cannot, it stays as it is.
-    """
-    connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+    os.close(handle)
+    draft = Path(name)
+    try:
+        with closing(sqlite3.connect(draft)) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
+        with suppress(FileExistsError):  # somebody else was there first
+            os.link(draft, path)
+    except (OSError, sqlite3.Error) as exc:
+        raise GatekeeperError(f"{path}: {getattr(exc, 'strerror', None) or exc}") from exc
+    finally:
+        draft.unlink()

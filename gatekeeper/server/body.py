@@ -40,7 +40,7 @@ class BodyTimeout(Exception):
 class RequestBody:
     """Reads one request's body.  `limit` is in bytes, or None; `idle_s` is how long it may pause, in seconds."""
 
-    __slots__ = ("_content", "_limit", "_since", "_total", "idle_s", "is_chunked", "is_whole")
+    __slots__ = ("_content", "_limit", "_since", "_total", "before_reading", "idle_s", "is_chunked", "is_whole")
 
     def __init__(self, content: BodySource, framing: Framing, *, limit: int | None, idle_s: float) -> None:
         self.is_chunked = framing == "chunked"
@@ -48,6 +48,8 @@ class RequestBody:
         self._content = content
         self._limit = limit
         self.idle_s = idle_s
+        self.before_reading: Callable[[], None] | None = None
+        """Called once before `piece` first reads: a client may wait to be asked for its body."""
         self._total = 0
         self._since = monotonic()
 
@@ -72,6 +74,9 @@ class RequestBody:
 
     async def piece(self) -> bytes:
         """The next piece, empty at the end.  Raises BadBody, BodyTooLarge and BodyTimeout."""
+        if self.before_reading is not None:
+            self.before_reading()
+            self.before_reading = None
         data = await self._take(self.idle_s)
         if data is None:
             raise BodyTimeout

@@ -7,6 +7,7 @@ is read once for each request: a request that began with one finishes with it.
 
 import logging
 from collections.abc import Callable
+from functools import cached_property
 from uuid import uuid4
 
 import msgspec
@@ -65,9 +66,6 @@ class Runtime:
         revoker: SessionWriter | AppSignOut | None = None,
         assertions: Assertions | None = None,
     ) -> None:
-        self.data_cookies = (
-            None if snapshot.data_format is None else DataCookies(snapshot.data_format, snapshot.keys, new_uuid)
-        )
         self.snapshot = snapshot
         self.sessions = sessions
         self.claims = claims
@@ -79,6 +77,12 @@ class Runtime:
         self.assertions = assertions
         """What tells the app, signed, who asks; None where nothing is signed."""
         self._routes: dict[str, Route] = {}
+
+    @cached_property
+    def data_cookies(self) -> DataCookies | None:
+        """Which session_data cookies are true; None where none are written."""
+        form, keys = self.snapshot.data_format, self.snapshot.keys
+        return None if form is None else DataCookies(form, keys, new_uuid)
 
     async def close(self) -> None:
         """Close every connection to apps and stores."""

@@ -156,7 +156,7 @@ class Proxy:
         exchanged.route_name = "own"
         body = self._body_of(request, parsed)
         if parsed.facts.has_body and parsed.head.expects_continue and not request.http_1_0:
-            request.client.write(_CONTINUE)
+            body.before_reading = lambda: request.client.write(_CONTINUE)
         try:
             what = await self.portal.answer(parsed, body)
         except _BODY_ERRORS as fault:
