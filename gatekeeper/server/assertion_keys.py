@@ -35,14 +35,14 @@ class AssertionKeys:
     def look(self) -> bool:
         """Whether the folder has other keys than before, which are in use from now on.
 
-        Raises KeysUnusable for a change that cannot be read, once where that is known; what was in use stays so.
+        Raises KeysUnusable for a change that cannot be read, each time until it can be; what was in use stays so.
         """
         if self.folder is None or (mark := self.folder.mark()) == self._mark:
             return False
-        self._mark = mark  # before reading: what is changed meanwhile is seen the next time
         ring = self.folder.read()
         if ring is None:
             raise KeysUnusable(f"{self.folder.path}: the keys are gone")
+        self._mark = mark  # that of before reading: what was changed meanwhile is seen the next time
         before = self.published
         self._use(ring)
         return self.published != before
@@ -107,6 +107,7 @@ async def follow_keys(keys: AssertionKeys, on_change: Callable[[], None], every_
                 told = str(problem)
                 logger.error("keys of assertions cannot be read, those of before stay in use: %s", problem)
             continue
+        told = ""
         if changed:
             logger.info("keys of assertions were rotated: %s signs now", keys.ring.current.kid)
             on_change()

@@ -153,10 +153,42 @@ def test_what_cannot_be_read_changes_nothing(keys: AssertionKeys, folder: KeyFol
     else:
         folder.rotate("ES256", LATER_MS)
         file.chmod(0o644)
-    with pytest.raises(KeysUnusable):
-        keys.look()
-    assert not keys.look()  # said once
+    for _ in range(2):
+        with pytest.raises(KeysUnusable):
+            keys.look()
     assert keys.published == before
+
+
+def test_what_could_not_be_read_is_seen_once_it_can_be(keys: AssertionKeys, folder: KeyFolder) -> None:
+    """A mode is set right without any change of the file itself."""
+    ring, file = folder.rotate("ES256", LATER_MS), folder.path / NAME
+    file.chmod(0o644)
+    with pytest.raises(KeysUnusable, match="others can get at it"):
+        keys.look()
+    file.chmod(0o600)
+    assert keys.look()
+    assert keys.ring.current.kid == ring.current.kid
+    assert not keys.look()
+
+
+async def test_the_same_trouble_is_told_anew_once_it_was_over(
+    keys: AssertionKeys, folder: KeyFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    news, file = asyncio.Event(), folder.path / NAME
+    following = asyncio.create_task(follow_keys(keys, news.set, 0))
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            for times in (1, 2):
+                file.write_text("noise")
+                while len(warnings_in(caplog)) < times:  # noqa: ASYNC110  (a log has no event)
+                    await asyncio.sleep(0)
+                news.clear()
+                file.write_bytes(KeyRing.make("ES256", NOW_MS).encode())
+                await news.wait()
+    finally:
+        following.cancel()
+        await asyncio.wait((following,))
+    assert len(set(warnings_in(caplog))) == 1
 
 
 async def test_rotations_are_followed(keys: AssertionKeys, folder: KeyFolder, caplog: pytest.LogCaptureFixture) -> None:
