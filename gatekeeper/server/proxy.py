@@ -174,12 +174,25 @@ class Proxy:
                 _refuse_too_long(parsed, runtime)
                 if parsed.head.expects_continue and not request.http_1_0:
                     request.client.write(_CONTINUE)
-                early = await body.begin(lambda: outbound.pool.is_crowded)
+                pool = outbound.pool
+                early = await body.begin(lambda: pool.is_crowded)
+                if self.gate.clock() >= outbound.until_ms:  # the client took so long that the head has aged
+                    plan = await self._plan_anew(exchanged, runtime, parsed)
+                    if isinstance(plan, Answer):
+                        return self.write_answer(request, exchanged, plan)
+                    outbound = plan
             return await self._exchange(request, exchanged, outbound, body, early)
         except _BODY_ERRORS as fault:
             return self._refuse_body(request, exchanged, fault)
         except UpstreamError as error:
             return self._give_up(request, exchanged, outbound, error)
+
+    async def _plan_anew(self, exchanged: Exchanged, runtime: Runtime, parsed: Parsed) -> Outbound | Answer:
+        """What follows from a request now: who asks is told as of this moment, and may have been signed out."""
+        admission = await self.gate.admit(parsed.facts)
+        exchanged.decided(admission)
+        now_ms = self.gate.clock()
+        return plan_for(admission, parsed, runtime, self.pages, now_ms=now_ms, request_id=exchanged.request_id)
 
     async def _send_on(
         self, request: ClientRequest, exchanged: Exchanged, outbound: Outbound, body: bytes, failed: Failure

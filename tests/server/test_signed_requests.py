@@ -1,5 +1,6 @@
 """Assertions in front of a real gate: what each app gets, by which path, and the set that verifies it."""
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
@@ -11,6 +12,7 @@ import pytest
 
 from gatekeeper.config.key_folder import NAME, KeyFolder
 from gatekeeper.core.errors import KeysUnusable
+from gatekeeper.core.model import SessionToken
 from gatekeeper.server.app import sign_anew
 from gatekeeper.stores.sql import SqlStore
 from tests.server.clock import Clock
@@ -96,6 +98,41 @@ async def test_it_is_renewed_at_half_of_its_life(gate: RunningGate, upstream: Re
     first, second = (jwt.decode(token, options={"verify_signature": False}) for token in (tokens[0], tokens[-1]))
     assert 58 <= second["exp"] - first["exp"] <= 90
     assert second["exp"] > now_s + 120
+
+
+async def slow_upload(gate: RunningGate, late: Clock) -> Wire:
+    """A client that has sent the beginning of its body, and goes on when the first assertion has ended."""
+    clock, assertions = gate.gate.clock, gate.gate.runtime.assertions
+    assert assertions is not None
+    gate.gate.clock = lambda: clock() + int(late.at)
+    wire = await Wire.open(gate.port)
+    wire.send(head("POST", "/dashboard", gate.host, SIGNED_IN, "Content-Length: 2").encode() + b"x")
+    while not assertions.signed:  # noqa: ASYNC110  (until the gate has decided)
+        await asyncio.sleep(0)
+    late.at = 121_000
+    return wire
+
+
+async def test_an_upload_that_begins_slowly_is_not_sent_with_one_that_has_ended(
+    gate: RunningGate, upstream: RecordingUpstream
+) -> None:
+    late = Clock(0)
+    wire = await slow_upload(gate, late)
+    wire.send(b"y")
+    assert b" 200 " in (await wire.rest())[:20]
+    claims = jwt.decode(assertion_in(upstream.requests[0]), options={"verify_signature": False})
+    assert claims["exp"] > gate.gate.clock() // 1000
+    assert upstream.requests[0].body == b"xy"
+
+
+async def test_nor_with_a_new_one_for_a_session_that_has_ended(gate: RunningGate, upstream: RecordingUpstream) -> None:
+    late = Clock(0)
+    wire = await slow_upload(gate, late)
+    gate.gate.runtime.sessions.forget(SessionToken(TOKEN))
+    late.at = 400 * 86_400_000
+    wire.send(b"y")
+    assert b" 401 " in (await wire.rest())[:20]
+    assert upstream.requests == []
 
 
 @pytest.mark.parametrize("path", ["/", "/about"])
