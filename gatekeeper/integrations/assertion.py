@@ -45,6 +45,7 @@ MAX_PROVEN = 1024
 
 _COMPACT = re.compile(r"[A-Za-z0-9_-]{1,1024}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
 _PARAMETERS = {"alg", "kid", "typ"}
+_PORTS = {"http": 80, "https": 443}
 _UNREADABLE = (jwt.PyJWTError, ValueError, RecursionError, OverflowError)
 
 
@@ -230,10 +231,13 @@ def _seconds(claims: Mapping[str, Any], name: str) -> float:
 
 
 def _origin(url: str) -> str:
+    """As the gate writes it: in lower-case, without a default port."""
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.netloc or parts.path.strip("/") or parts.query:
+    host, port = parts.hostname, parts.port
+    if parts.scheme not in _PORTS or not host or parts.path.strip("/") or parts.query:
         raise ValueError("the issuer must be the gate's public_url, like https://app.example.com")
-    return url.rstrip("/")
+    literal = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{literal}" + ("" if port in (None, _PORTS[parts.scheme]) else f":{port}")
 
 
 def _networks(names: Iterable[str]) -> tuple[IPv4Network | IPv6Network, ...]:

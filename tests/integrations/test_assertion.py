@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from gatekeeper.core.identity import identity_headers
 from gatekeeper.core.model import AuthStatus
 from gatekeeper.core.model import Identity as GateIdentity
+from gatekeeper.core.urls import origin_of
 from gatekeeper.integrations import Identity, Reason, Session, User, Verifier
 from gatekeeper.integrations.assertion import MAX_PROVEN
 from gatekeeper.integrations.model import Request
@@ -247,6 +248,8 @@ def test_without_keys_nothing_can_be_said() -> None:
         {"issuer": "https://app.example.com/path"},
         {"issuer": "https://app.example.com/?x"},
         {"issuer": "https://"},
+        {"issuer": "https://app.example.com:port"},
+        {"issuer": "https://:443"},
         {"jwks_url": "file:///etc/keys.json"},
         {"algorithm": "HS256"},
         {"algorithm": "none"},
@@ -260,8 +263,23 @@ def test_settings_that_cannot_be_meant_are_refused(changes: dict[str, Any]) -> N
         Verifier(**({"issuer": ISSUER} | changes))
 
 
-def test_the_issuer_may_end_with_a_slash() -> None:
-    assert Verifier(ISSUER + "/").issuer == ISSUER
+@pytest.mark.parametrize(
+    "public_url",
+    [
+        "https://app.example.com/",
+        "https://App.Example.COM",
+        "HTTPS://app.example.com",
+        "https://app.example.com:443",
+        "http://app.example.com:80/",
+        "http://app.example.com:443",
+        "https://app.example.com:8443",
+        "https://[2001:DB8::1]:443",
+        "https://[::1]:8443/",
+    ],
+)
+def test_the_issuer_may_be_spelled_as_in_the_gates_settings(public_url: str) -> None:
+    gate = Verifier(public_url)
+    assert gate.issuer == gate.audience == origin_of(public_url)
 
 
 PLAIN = list(identity_headers(GateIdentity(AuthStatus.AUTHENTICATED, RECORD)).items())
