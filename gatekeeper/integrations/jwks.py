@@ -16,7 +16,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from http.client import HTTPException
 from typing import Any, NamedTuple, cast
-from urllib.request import HTTPRedirectHandler, Request, build_opener
+from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener, getproxies
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -61,7 +61,8 @@ Fetch = Callable[[str], Fetched]
 
 
 def fetch_keys(url: str, *, timer: Callable[[], float] = time.monotonic) -> Fetched:
-    """The JWKS at this URL, read with the standard library.  Redirects are not followed.
+    """The JWKS at this URL, read with the standard library.  Redirects are not followed.  A proxy that the environment
+    names is used for https alone.
 
     Each step waits for TIMEOUT_S at most, the body as a whole, too.  Raises OSError or ValueError.
     """
@@ -208,7 +209,8 @@ class _NoRedirects(HTTPRedirectHandler):
         return None
 
 
-_opener = build_opener(_NoRedirects)
+# What comes unencrypted comes straight from the gate: another host could put keys of its own in their place.
+_opener = build_opener(_NoRedirects, ProxyHandler({kind: url for kind, url in getproxies().items() if kind == "https"}))
 
 
 def _read_key(entry: dict[str, Any], algorithm: str) -> jwt.PyJWK | None:

@@ -2,7 +2,10 @@
 
 import asyncio
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -388,6 +391,23 @@ def test_other_answers_are_no_keys(
     served.status, served.headers, served.body = status, headers, body
     assert KeySet(served.url, "ES256", timer=timer).find("key-1") is Reason.KEYS_UNAVAILABLE
     assert served.asked == 1
+
+
+PROXIED = """
+import sys
+from gatekeeper.integrations.jwks import fetch_keys
+print(fetch_keys(sys.argv[1]).body.decode())
+"""
+
+
+def test_no_proxy_can_put_its_own_keys_in_their_place(served: KeysServer) -> None:
+    with keys_server() as proxy:
+        proxy.body = jwks(OTHER)
+        environment = {**os.environ, "http_proxy": proxy.url, "HTTP_PROXY": proxy.url, "no_proxy": "", "NO_PROXY": ""}
+        command = [sys.executable, "-c", PROXIED, served.url]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True)
+        assert done.stdout.strip().encode() == jwks(KEY)
+        assert (served.asked, proxy.asked) == (1, 0)
 
 
 def test_keys_that_come_too_slowly_are_none(served: KeysServer) -> None:
