@@ -180,7 +180,10 @@ class KeySet:
             return self._keys.get(kid) or (Reason.KEYS_UNAVAILABLE if is_open else Reason.UNKNOWN_KEY)
 
     def _fly_beside(self, flight: _Flight) -> None:
-        threading.Thread(target=self._fly, args=(flight,), name="gatekeeper-keys", daemon=True).start()
+        try:
+            threading.Thread(target=self._fly, args=(flight,), name="gatekeeper-keys", daemon=True).start()
+        except RuntimeError:  # there are too many threads, or the process ends
+            self._land(flight, None, REFETCH_S)
 
     def _fly(self, flight: _Flight) -> None:
         """Fetch; keep what there was when that fails."""
@@ -193,15 +196,18 @@ class KeySet:
         except (OSError, ValueError):
             age_s = REFETCH_S
         finally:
-            with self._lock:
-                self._keys = keys or self._keys
-                self._has_failed = keys is None
-                self._refresh_at = self._timer() + age_s
-                if keys is not None and flight.is_for_unknown:
-                    self._seek_at = flight.began + REFETCH_S
-                if self._flight is flight:
-                    self._flight = None
-            flight.landed.set_result(None)
+            self._land(flight, keys, age_s)
+
+    def _land(self, flight: _Flight, keys: dict[str, jwt.PyJWK] | None, age_s: float) -> None:
+        with self._lock:
+            self._keys = keys or self._keys
+            self._has_failed = keys is None
+            self._refresh_at = self._timer() + age_s
+            if keys is not None and flight.is_for_unknown:
+                self._seek_at = flight.began + REFETCH_S
+            if self._flight is flight:
+                self._flight = None
+        flight.landed.set_result(None)
 
 
 class _NoRedirects(HTTPRedirectHandler):

@@ -127,6 +127,29 @@ async def test_so_they_are_without_blocking(timer: Clock) -> None:
     assert fetch.fetches == 2
 
 
+@pytest.fixture
+def no_threads() -> Iterator[None]:
+    """No thread can be started: each would have a stack that no memory has room for."""
+    threading.stack_size(1 << 50)
+    yield
+    threading.stack_size(0)
+
+
+async def test_where_no_thread_can_be_started_known_keys_go_on(timer: Clock, no_threads: None) -> None:
+    with pytest.raises(RuntimeError, match="thread"):
+        threading.Thread(target=print).start()
+    fetch = KeysInMemory(jwks(KEY))
+    keys = KeySet(URL, "ES256", fetch=fetch, timer=timer)
+    assert await keys.find_async("key-1") is Reason.KEYS_UNAVAILABLE
+    assert kid_of(keys.find("key-1")) is Reason.KEYS_UNAVAILABLE  # tried a moment ago
+    timer.now += RETRY_S
+    assert kid_of(keys.find("key-1")) == "key-1"  # in this thread
+    timer.now += 300
+    assert kid_of(keys.find("key-1")) == "key-1"
+    assert kid_of(await keys.find_async("key-1")) == "key-1"
+    assert fetch.fetches == 1
+
+
 async def test_a_known_key_is_there_while_an_unknown_one_is_sought(timer: Clock) -> None:
     fetch = Gated(jwks(KEY))
     fetch.may_end.release()
