@@ -12,7 +12,7 @@ import base64
 import re
 from enum import StrEnum
 
-from gatekeeper.core.cookies import Keys, find_cookie, set_cookie
+from gatekeeper.core.cookies import Keys, set_cookie
 
 LIFETIME_S = 12 * 3600
 """How long a form may stay open."""
@@ -21,6 +21,7 @@ BROWSER_LENGTH = 22
 """Characters of a browser's value, letters and digits: 131 bits."""
 
 _AHEAD_S = 60
+_BLANKS = " \t"
 _BROWSER = re.compile(r"[A-Za-z0-9]{22}")
 _TOKEN = re.compile(r"([0-9]{1,12})\.([A-Za-z0-9_-]{43})")
 
@@ -38,9 +39,18 @@ def form_cookie_name(*, secure: bool) -> str:
 
 
 def find_browser(header: str | None, *, secure: bool) -> str | None:
-    """The browser's value in this Cookie header, as far as it can be one of ours."""
-    value = find_cookie(header, form_cookie_name(secure=secure))
-    return value if value is not None and _BROWSER.fullmatch(value) else None
+    """The browser's value in this Cookie header, as far as it can be one of ours.
+
+    The name is read as browsers read it, and not trimmed as the app's cookies are: a neighbouring host can set a cookie
+    that is called the same behind a no-break space, which no browser takes for one with the prefix.
+    """
+    name = form_cookie_name(secure=secure)
+    for part in (header or "").split(";"):
+        key, equals, value = part.partition("=")
+        if equals and key.strip(_BLANKS) == name:
+            value = value.strip(_BLANKS)
+            return value if _BROWSER.fullmatch(value) else None
+    return None
 
 
 def browser_line(browser: str, *, secure: bool) -> str:

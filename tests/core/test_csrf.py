@@ -110,6 +110,14 @@ def test_finds_the_browsers_value(header: str | None, secure: bool, found: str |
     assert find_browser(header, secure=secure) == found
 
 
+@pytest.mark.parametrize("blank", ["\xa0", "\x0b", "\x0c", "\xc2\xa0"])
+def test_what_another_host_can_set_is_not_its_value(blank: str) -> None:
+    """Chromium takes `<no-break space>__Host-…` from a sibling with a Domain, and sends it to this host."""
+    tossed = f"{blank}__Host-gatekeeper.form={OTHER}"
+    assert find_browser(tossed, secure=True) is None
+    assert find_browser(f"{tossed};\t__Host-gatekeeper.form={BROWSER}", secure=True) == BROWSER
+
+
 def test_the_cookie_is_for_this_host_and_no_script() -> None:
     assert browser_line(BROWSER, secure=True) == (
         f"__Host-gatekeeper.form={BROWSER}; Path=/; HttpOnly; Secure; SameSite=Lax"
