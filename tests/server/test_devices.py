@@ -51,5 +51,8 @@ def test_whatever_a_program_calls_itself_makes_a_short_printable_name(user_agent
     assert name.isprintable()
 
 
-def test_what_stands_far_behind_is_not_looked_at() -> None:
-    assert device_of(" " + "x" * 400 + " Firefox/130.0").browser is None
+def test_what_stands_far_behind_is_neither_looked_at_nor_kept() -> None:
+    device_of.cache_clear()
+    texts = [" " + "x" * 400 + f" Firefox/{version}.0 " + "y" * 60_000 for version in range(3)]
+    assert [device_name(text, LANGUAGES["en"]) for text in texts] == ["Unknown device"] * 3
+    assert device_of.cache_info().currsize == 1
