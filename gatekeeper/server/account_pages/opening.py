@@ -46,6 +46,7 @@ def frame_of(gate: Gate, streams: Streams) -> Frame:
         keys=snapshot.keys,
         names=snapshot.cookies,
         lifetimes=snapshot.lifetimes,
+        extends=gate.runtime.extender is not None,
         sessions=KnownSessions(gate, streams),
         clock=gate.clock,
         random_bytes=os.urandom,

@@ -24,6 +24,7 @@ from gatekeeper.server.account_pages.visit import (
     Visit,
 )
 from gatekeeper.server.answers import Answer, Headers
+from gatekeeper.server.auth_signing import FORGOTTEN_MS
 from gatekeeper.server.devices import device_name
 from gatekeeper.server.documents import iso_date
 from gatekeeper.server.pages import sign_in_url
@@ -135,16 +136,18 @@ class SessionsPage:
 def last_active(session: Session, visit: Visit, *, is_this: bool) -> str:
     """What is known of when a session was used last.
 
-    A store is told of it only when it extends the session, once in `update_age`: so a session that could have been
-    extended and was not has not been used since that was due.
+    A store is told of it only when it extends the session, once in `update_age`: so a session that the gate would have
+    extended and did not has not been used since that was due.  An app may never ask for a session that the gate lets
+    in, and then extends none; nor is one extended that was not to be remembered.
     """
     t, lifetimes = visit.words.pages["sessions"], visit.frame.lifetimes
     if is_this:
         return t["now"]
     since_ms = max(visit.now_ms - session.updated_at_ms, 0)
     unused_ms = since_ms - lifetimes.update_age_ms
-    is_usual = abs(session.expires_at_ms - session.updated_at_ms - lifetimes.expires_in_ms) <= _SLACK_MS
-    if is_usual and unused_ms >= 3_600_000:
+    life_ms = session.expires_at_ms - session.updated_at_ms
+    is_usual = abs(life_ms - lifetimes.expires_in_ms) <= _SLACK_MS < abs(life_ms - FORGOTTEN_MS)
+    if visit.frame.extends and is_usual and unused_ms >= 3_600_000:
         hours = unused_ms // 3_600_000
         return t["not_within"].format(
             duration=visit.words.duration(hours * 3600 if hours < 48 else hours // 24 * 86_400)

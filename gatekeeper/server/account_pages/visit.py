@@ -53,13 +53,15 @@ _NOTICE = re.compile(r"([a-z-]{1,32})\.([0-9]{1,9})\.([0-9]{1,12}\.[A-Za-z0-9_-]
 class Frame(msgspec.Struct, frozen=True):
     """What all pages need of the gate.  `clock` gives milliseconds since the epoch, `random_bytes` so many of them.
 
-    `audit` takes the name of a security event and what belongs to it.
+    `extends`: a session that is used is extended by the gate, by these lifetimes.  `audit` takes the name of a security
+    event and what belongs to it.
     """
 
     pages: PageSettings
     keys: Keys
     names: CookieNames
     lifetimes: Lifetimes
+    extends: bool
     sessions: Sessions
     clock: Callable[[], int]
     random_bytes: Callable[[int], bytes]

@@ -41,6 +41,7 @@ class PagesSite(Site):
         book: SessionBook | None = None,
         has_accounts: bool = True,
         pages: PageSettings | None = None,
+        extends: bool = True,
         **changes: Any,
     ) -> None:
         super().__init__(**changes)
@@ -49,6 +50,7 @@ class PagesSite(Site):
             keys=self.settings.keys,
             names=NAMES,
             lifetimes=self.settings.lifetimes,
+            extends=extends,
             sessions=self.sessions,
             clock=lambda: self.now_ms,
             random_bytes=self.ids,

@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from gatekeeper.core.errors import StoreUnavailable
+from gatekeeper.core.lifecycle import Lifetimes
 from gatekeeper.core.model import Session
 from gatekeeper.server.account_pages.books import Ended, Visitor
 from gatekeeper.stores.app_sessions import NotFresh
@@ -184,6 +186,23 @@ async def test_says_no_more_of_activity_than_is_known(
     site.now_ms += later_ms
     browser = await signed_in(site)
     assert f">{words}<" in (await browser.get(SESSIONS)).html
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"extends": False}, id="an-app-that-may-never-extend"),
+        pytest.param({"lifetimes": Lifetimes(DAY_MS, 60 * MINUTE_MS)}, id="as-long-as-one-not-remembered"),
+    ],
+)
+async def test_does_not_say_unused_of_what_nobody_would_have_extended(changes: dict[str, Any]) -> None:
+    """Somebody who looks for a thief must not read that a session is idle which is used at this moment."""
+    site = PagesSite(**changes)
+    await site.sign_up()
+    hours = (site.settings.lifetimes.update_age_ms + 3 * 60 * MINUTE_MS) // (60 * MINUTE_MS)
+    site.now_ms += hours * 60 * MINUTE_MS
+    browser = await signed_in(site)
+    assert f">In the last {hours} hours<" in (await browser.get(SESSIONS)).html
 
 
 async def test_ipv6_addresses_are_short_and_odd_ones_left_out(site: PagesSite) -> None:
