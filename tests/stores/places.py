@@ -78,6 +78,7 @@ class SqlitePlace(Place):
             token=fields["token"],
             expires_at_ms=fields["expiresAt"],
             created_at_ms=fields["createdAt"],
+            userAgent=fields.get("userAgent", ""),
         )
 
 
@@ -96,7 +97,7 @@ class ServerPlace(Place):
         await self.lab.insert("user", id=id, name="Ada", email=email, emailVerified=True, **dates)
 
     async def add_session(self, **fields: Any) -> None:
-        await self.lab.insert("session", ipAddress="", userAgent="", **fields)
+        await self.lab.insert("session", **{"ipAddress": "", "userAgent": "", **fields})
 
 
 class UuidPlace(ServerPlace):
