@@ -240,7 +240,7 @@ def schema() -> None:
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", default=8080, show_default=True, help="The port, or the next free one after it.")
 def demo(host: str, port: int) -> None:
-    """Try it: a sample app with two users behind the gate, without any set-up."""
+    """Try it: a sample app without any auth behind the gate, without any set-up."""
     from gatekeeper.demo.run import run_demo
 
     set_up_logging("error")

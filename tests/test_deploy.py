@@ -22,6 +22,7 @@ from gatekeeper.cli import main
 from gatekeeper.config.load import load_text
 from gatekeeper.config.schema import Admin, Settings
 from gatekeeper.demo.run import find_free_port
+from gatekeeper.migrate_command import migrate_accounts
 from gatekeeper.server.app import serve
 
 ROOT = Path(__file__).parent.parent
@@ -162,23 +163,32 @@ def test_compose_app_is_reached_through_the_gate_only() -> None:
     assert [port.split(":")[1] for port in gate["ports"]] == [str(port_of(settings.listen))]
 
 
-def test_compose_mounts_what_the_gate_reads() -> None:
+def test_compose_mounts_what_the_gate_and_migrate_need() -> None:
     services, settings = compose()["services"], compose_settings()
-    assert f"./config.yaml:{CONFIG}:ro" in services["gate"]["volumes"]
-    database = settings.store.url.removeprefix("sqlite:///")
-    assert services["app"]["environment"]["DATABASE"] == database
-    folder = str(Path(database).parent)
-    assert f"data:{folder}:ro" in services["gate"]["volumes"]
-    assert f"data:{folder}" in services["app"]["volumes"]
+    folder = str(Path(settings.store.url.removeprefix("sqlite:///")).parent)
+    for name in ("gate", "migrate"):
+        assert services[name]["volumes"] == [f"./config.yaml:{CONFIG}:ro", f"data:{folder}"]
     assert f"install -d -o 65532 -g 65532 {folder}" in (ROOT / "Dockerfile").read_text()
     script = services["app"]["entrypoint"][1]
     assert f"./sample-app:{Path(script).parent}:ro" in services["app"]["volumes"]
     assert (DEPLOY / "sample-app" / Path(script).name).is_file()
 
 
+def test_compose_makes_the_tables_before_the_gate_starts() -> None:
+    services = compose()["services"]
+    name, *options = services["migrate"]["command"]
+    with main.commands[name].make_context(name, options) as context:
+        assert context.params["config"] == Path(CONFIG)
+    assert services["migrate"]["restart"] == "no"
+    assert services["gate"]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
+    assert compose_settings().accounts.enabled
+
+
 def test_compose_asks_for_the_secret_and_has_none() -> None:
-    for service in compose()["services"].values():
-        assert service["environment"]["BETTER_AUTH_SECRET"].startswith("${BETTER_AUTH_SECRET:?")
+    services = compose()["services"]
+    for name in ("gate", "migrate"):
+        assert services[name]["environment"]["BETTER_AUTH_SECRET"].startswith("${BETTER_AUTH_SECRET:?")
+    assert "BETTER_AUTH_SECRET" not in services["app"]["environment"]
 
 
 def test_compose_gate_uses_the_image_s_health_check_and_may_drain() -> None:
@@ -299,13 +309,12 @@ def test_unit_is_not_root_and_cannot_write() -> None:
 
 
 @pytest.fixture
-def sample_app(tmp_path: Path) -> Generator[int, None, None]:
+def sample_app() -> Generator[int, None, None]:
     """The sample app as compose starts it, on a free port."""
     port = find_free_port("127.0.0.1", 0)
     environ = {
         **os.environ,
-        **{"HOST": "127.0.0.1", "PORT": str(port), "DATABASE": str(tmp_path / "auth.db")},
-        **{"BETTER_AUTH_SECRET": SECRET, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)},
+        **{"HOST": "127.0.0.1", "PORT": str(port), "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)},
     }
     command = [sys.executable, str(DEPLOY / "sample-app/app.py")]
     with subprocess.Popen(command, cwd=tempfile.gettempdir(), env=environ, stdout=subprocess.PIPE) as process:
@@ -319,17 +328,21 @@ def sample_app(tmp_path: Path) -> Generator[int, None, None]:
         assert process.returncode == 0
 
 
-async def test_sample_app_signs_people_in_behind_the_gate(sample_app: int, tmp_path: Path) -> None:
+async def test_people_make_accounts_in_front_of_the_sample_app(sample_app: int, tmp_path: Path) -> None:
     text = (DEPLOY / "config.yaml").read_text()
     text = text.replace("0.0.0.0:8080", "127.0.0.1:0").replace("http://app:3000", f"http://127.0.0.1:{sample_app}")
-    text = text.replace("/var/lib/gatekeeper/auth.db", str(tmp_path / "auth.db"))
+    settings = load(text.replace("/var/lib/gatekeeper/auth.db", str(tmp_path / "auth.db")), "config.yaml")
+    async for _ in migrate_accounts(settings):
+        pass
     browser = aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True), headers={"Accept": "text/html"})
-    async with serve(load(text, "config.yaml")) as gate, browser:
+    async with serve(settings) as gate, browser:
         home = gate.addresses[0]
         async with browser.get(f"{home}/dashboard", allow_redirects=False) as response:
             assert (response.status, response.headers["Location"]) == (307, "/sign-in?callbackUrl=%2Fdashboard")
-        form = {"user": "ada@example.com", "callbackUrl": "/dashboard"}
-        async with browser.post(f"{home}/sign-in", data=form) as response:
+        account = {"name": "Ada Lovelace", "email": "ada@example.com", "password": "correct horse battery"}
+        async with browser.post(f"{home}/api/auth/sign-up/email", json=account, headers={"Origin": home}) as response:
+            assert response.status == 200
+        async with browser.get(f"{home}/dashboard") as response:
             assert (response.status, response.url.path) == (200, "/dashboard")
             assert "Ada Lovelace" in await response.text()
 

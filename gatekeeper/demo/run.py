@@ -1,4 +1,4 @@
-"""`gatekeeper demo`: sample app, database and gate in one process, and a few words on what to try.
+"""`gatekeeper demo`: sample app, accounts and gate in one process, and a few words on what to try.
 
 Everything lives in a temporary folder that is removed at the end.
 """
@@ -23,15 +23,20 @@ import msgspec
 from aiohttp import web
 
 from gatekeeper.config.load import load_file
-from gatekeeper.config.schema import Log
-from gatekeeper.core.cookies import Keys, sign_value
+from gatekeeper.config.schema import Log, Settings
+from gatekeeper.core.cookies import Keys, cookie_names, sign_value
 from gatekeeper.core.errors import ListenError
-from gatekeeper.demo.app import SESSION_COOKIE, make_app
-from gatekeeper.demo.database import SESSION_AGE_S, Database
+from gatekeeper.demo.app import make_app
+from gatekeeper.demo.people import PASSWORD, PEOPLE, ZOE, add_people
+from gatekeeper.integrations import Verifier
+from gatekeeper.migrate_command import migrate_accounts
 from gatekeeper.server.app import serve
 
 DEFAULT_PORT = 8080
+SESSION_COOKIE = cookie_names("better-auth", secure=False).session_token
+
 _PORTS_TRIED = 100
+_EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - compared with, not listened on
 
 
 class Paint(msgspec.Struct, frozen=True):
@@ -52,6 +57,18 @@ class Paint(msgspec.Struct, frozen=True):
         return f"\x1b[{code}m{text}\x1b[0m" if self.enabled else text
 
 
+class Demo(msgspec.Struct, frozen=True):
+    """A demo that serves: its URL, a cookie jar for curl with Ada's session, and the gate's configuration.
+
+    `is_signed` says whether the app gets assertions.
+    """
+
+    address: str
+    jar: Path
+    config: Path
+    is_signed: bool
+
+
 async def run_demo(
     listen_host: str = "127.0.0.1",
     listen_port: int = DEFAULT_PORT,
@@ -66,36 +83,52 @@ async def run_demo(
     out: TextIO = sys.stdout if output is None else output
     stop = stop or asyncio.Event()
     with tempfile.TemporaryDirectory(prefix="gatekeeper-demo-") as name, _stopped_by_signals(stop):
-        folder = Path(name)
-        secret = secrets.token_hex(32)
-        now_ms = int(time.time() * 1000)
-        database = await asyncio.to_thread(Database.create, folder / "auth.db", now_ms)
-        keys = Keys([secret])
-        async with _serve_sample(make_app(database, keys)) as upstream:
-            port = find_free_port(listen_host, listen_port)
-            config = folder / "gatekeeper.yaml"
-            config.write_text(config_text(listen_host, port, upstream, secret, database.path), "utf-8")
-            config.chmod(0o600)
-            settings = load_file(config, {})
-            quiet = msgspec.structs.replace(settings, log=Log(access=False, file=os.devnull))
-            async with serve(quiet) as gate:
-                address = gate.addresses[0]
-                jar = folder / "ada.cookies"
-                _write_cookie_jar(jar, address, database, keys, now_ms)
-                out.write(guide(address, jar, config, Paint(wants_color(out, os.environ))))
-                out.flush()
-                await stop.wait()
+        async with running_demo(Path(name), listen_host, find_free_port(listen_host, listen_port)) as demo:
+            out.write(guide(demo, Paint(wants_color(out, os.environ))))
+            out.flush()
+            await stop.wait()
     out.write("\nStopped. The demo's files are removed.\n")
 
 
-def config_text(host: str, port: int, upstream: str, secret: str, database: Path) -> str:
-    """The demo's configuration: the smallest one, and a rule of each other kind."""
-    listen = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+@asynccontextmanager
+async def running_demo(folder: Path, host: str, port: int, smtp: str | None = None) -> AsyncGenerator[Demo, None]:
+    """The demo while it serves, with all of its files in this folder, which has none of them yet.
+
+    `smtp` is the URL of a mail server; without one, nobody can have a forgotten password replaced.  Raises ListenError
+    where the port is taken.
+    """
+    secret, now_ms = secrets.token_hex(32), time.time_ns() // 1_000_000
+    public_url = None if host in _EVERYWHERE else _url(host, port)
+    verifier = None if public_url is None else Verifier(public_url)
+    async with _serve_sample(make_app(verifier, PEOPLE)) as upstream:
+        config = folder / "gatekeeper.yaml"
+        config.touch(0o600)
+        text = config_text(_place(host, port), upstream, secret, folder / "auth.db", public_url, smtp)
+        config.write_text(text, "utf-8")
+        settings = msgspec.structs.replace(load_file(config, {}), log=Log(access=False, file=os.devnull))
+        token = await _set_up(settings, now_ms)
+        async with serve(settings) as gate:
+            demo = Demo(gate.addresses[0], folder / "ada.cookies", config, is_signed=verifier is not None)
+            expires_at_s = now_ms // 1000 + int(settings.session.expires_in)
+            _write_cookie_jar(demo, sign_value(token, Keys([secret])), expires_at_s)
+            yield demo
+
+
+def config_text(
+    listen: str, upstream: str, secret: str, database: Path, public_url: str | None, smtp: str | None = None
+) -> str:
+    """The demo's configuration: accounts mode, and a rule of each kind.
+
+    Who listens on all addresses has no `public_url`, as visitors come by any of them; the app gets no assertion then.
+    """
     return f"""\
 listen: {json.dumps(listen)}
+public_url: {json.dumps(public_url)}
 upstream: {upstream}
 secret: {json.dumps(secret)}
 store: {json.dumps(f"sqlite:///{database}")}
+accounts: {{enabled: true, sign_up: true, smtp: {json.dumps(smtp)}}}
+branding: {{name: gatekeeper demo}}
 protect:
   - /dashboard
   - /settings
@@ -129,39 +162,71 @@ def wants_color(output: TextIO, environment: Mapping[str, str]) -> bool:
     return output.isatty() and not environment.get("NO_COLOR") and environment.get("TERM") != "dumb"
 
 
-def guide(address: str, jar: Path, config: Path, paint: Paint) -> str:
-    """What the demo prints: where it is, what to try, how to stop."""
-    page = f"{address}/dashboard"
-    forged = "-H 'X-Auth-User-Id: root' -H 'x_auth.user_id: root'"
-    tries = (
-        ("Signed out, as a browser: a redirect to /sign-in", f"-i -H 'Accept: text/html' {page}"),
-        ("Signed out, as a program: 401 as JSON", f"-i {page}"),
-        ("Signed in as Ada: the user, and every header that reached the app", f"-b {jar} {page}"),
-        ("Ada claims to be root: the forged headers never arrive", f"-b {jar} {forged} {page}"),
-        ("Who am I? The gate itself answers", f"-b {jar} {address}/.gatekeeper/whoami"),
-    )
-    commands = "\n".join(f"  {paint.soft('# ' + what)}\n  curl {arguments}\n" for what, arguments in tries)
+def guide(demo: Demo, paint: Paint) -> str:
+    """What the demo prints: where it is, who can sign in, what to try, how to stop."""
+    page = f"{demo.address}/dashboard"
+    people = "\n".join(f"  {person.email:<18} {paint.soft(person.name)}" for person in PEOPLE)
+    commands = "\n".join(f"  {paint.soft('# ' + what)}\n  curl {arguments}\n" for what, arguments in _tries(demo))
     return f"""
 {paint.bold("gatekeeper demo")}
 
-  {paint.address(address)}
+  {paint.address(demo.address)}
+
+{paint.bold("Who can sign in")}
+
+{people}
+  Password: {paint.bold(PASSWORD)}
 
 {paint.bold("In the browser")}
 
   Open {page}
-  You are sent to sign in. Pick Ada or Zoë, and you come back to the page you asked for.
+  You are sent to sign in, and come back to the page you asked for. Or make an account of your own.
+  Active sessions: {demo.address}/.gatekeeper/sessions
 
 {paint.bold("On the command line")}
 
 {commands}
 {paint.bold("Behind it")}
 
-  configuration  {config}
-  sessions       {config.with_name("auth.db")} (SQLite, Better Auth's schema)
+  configuration  {demo.config}
+  accounts       {demo.config.with_name("auth.db")} (SQLite, Better Auth's schema)
   Both are temporary and go when you stop.
 
 Press Ctrl-C to stop.
 """
+
+
+def _tries(demo: Demo) -> tuple[tuple[str, str], ...]:
+    """What to try with curl: what it shows, and the arguments."""
+    page, jar, other = f"{demo.address}/dashboard", demo.jar, demo.jar.with_name("zoe.cookies")
+    forged = "-H 'X-Auth-User-Id: root' -H 'x_auth.user_id: root'"
+    body = json.dumps({"email": ZOE.email, "password": PASSWORD}, separators=(",", ":"))
+    sign_in = f"-c {other} -H 'Content-Type: application/json' -d '{body}' {demo.address}/api/auth/sign-in/email"
+    signed = ", verified by the gate's signature" if demo.is_signed else ""
+    return (
+        ("Signed out, as a browser: a redirect to /sign-in", f"-i -H 'Accept: text/html' {page}"),
+        ("Signed out, as a program: 401 as JSON", f"-i {page}"),
+        (f"Signed in as Ada: the user{signed}, and every header that reached the app", f"-b {jar} {page}"),
+        ("Ada claims to be root: the forged headers never arrive", f"-b {jar} {forged} {page}"),
+        ("Who am I? The gate itself answers", f"-b {jar} {demo.address}/.gatekeeper/whoami"),
+        ("Sign in as Zoë, by Better Auth's call", sign_in),
+        ("Once Ada has signed out all other devices, under Active sessions: 401 within a second", f"-b {jar} {page}"),
+    )
+
+
+async def _set_up(settings: Settings, now_ms: int) -> str:
+    """Make tables and accounts; the token of Ada's session for curl."""
+    async for _ in migrate_accounts(settings):
+        pass
+    return await add_people(settings, now_ms)
+
+
+def _place(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://{_place(host, port)}"
 
 
 @asynccontextmanager
@@ -189,12 +254,9 @@ def _stopped_by_signals(stop: asyncio.Event) -> Generator[None, None, None]:
             loop.remove_signal_handler(number)
 
 
-def _write_cookie_jar(path: Path, address: str, database: Database, keys: Keys, now_ms: int) -> None:
+def _write_cookie_jar(demo: Demo, value: str, expires_at_s: int) -> None:
     """Ada's session as curl reads it (Netscape's cookie file), so that no cookie stands on the screen."""
-    ada = database.find_user("ada@example.com")
-    token = None if ada is None else database.token_of(ada)
-    value = "" if token is None else sign_value(token, keys)
-    host = urlsplit(address).hostname or ""
-    fields = (f"#HttpOnly_{host}", "FALSE", "/", "FALSE", str(now_ms // 1000 + SESSION_AGE_S), SESSION_COOKIE, value)
-    path.touch(0o600)
-    path.write_text("# Netscape HTTP Cookie File\n" + "\t".join(fields) + "\n", "ascii")
+    host = urlsplit(demo.address).hostname or ""
+    fields = (f"#HttpOnly_{host}", "FALSE", "/", "FALSE", str(expires_at_s), SESSION_COOKIE, value)
+    demo.jar.touch(0o600)
+    demo.jar.write_text("# Netscape HTTP Cookie File\n" + "\t".join(fields) + "\n", "ascii")

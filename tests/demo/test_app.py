@@ -1,19 +1,15 @@
 import re
 from collections.abc import Awaitable, Callable
 from html import unescape
-from pathlib import Path
-from typing import Any
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient
 
-from gatekeeper.core.cookies import Keys, sign_value, verify_token
-from gatekeeper.demo.app import SESSION_COOKIE, make_app
-from gatekeeper.demo.database import Database
+from gatekeeper.demo.app import make_app
+from gatekeeper.demo.people import PASSWORD, PEOPLE
+from tests.integrations.gate import RECORD, STRANGER, claims, mint, verifier
 
-NOW_S = 1_790_000_000
-KEYS = Keys(["demo-secret-of-the-tests-0123456789"])
 IDENTITY = {
     "X-Auth-Status": "authenticated",
     "X-Auth-User-Id": "user-1",
@@ -26,13 +22,8 @@ Client = TestClient[web.Request, web.Application]
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Database:
-    return Database.create(tmp_path / "auth.db", NOW_S * 1000)
-
-
-@pytest.fixture
-async def client(database: Database, aiohttp_client: Callable[..., Awaitable[Client]]) -> Client:
-    return await aiohttp_client(make_app(database, KEYS, clock=lambda: NOW_S))
+async def client(aiohttp_client: Callable[..., Awaitable[Client]]) -> Client:
+    return await aiohttp_client(make_app(verifier(), PEOPLE))
 
 
 async def text_of(client: Client, path: str, headers: dict[str, str] | None = None) -> str:
@@ -40,17 +31,6 @@ async def text_of(client: Client, path: str, headers: dict[str, str] | None = No
     assert response.status == 200
     assert response.headers["Cache-Control"] == "no-store"
     return await response.text()
-
-
-async def sign_in(client: Client, *, headers: dict[str, str] | None = None, **form: str) -> Any:
-    return await client.post("/sign-in", data=form, headers=headers, allow_redirects=False)
-
-
-def token_of(set_cookie: str) -> str | None:
-    value = re.fullmatch(f"{re.escape(SESSION_COOKIE)}=([^;]*);.*", set_cookie)
-    assert value is not None
-    verified = verify_token(value[1], KEYS)
-    return None if verified is None else verified.token
 
 
 async def test_the_home_page_says_what_to_try(client: Client) -> None:
@@ -64,7 +44,27 @@ async def test_the_home_page_says_what_to_try(client: Client) -> None:
 async def test_the_home_page_greets_who_the_gate_names(client: Client) -> None:
     page = await text_of(client, "/", IDENTITY)
     assert "Zoë &lt;b&gt;Łoś" in page
-    assert '<form class="actions" method="post" action="/sign-out">' in page
+    assert '<form class="actions" method="post" action="/.gatekeeper/sign-out">' in page
+    assert 'name="callbackUrl" value="/.gatekeeper/signed-out"' in page
+    assert 'href="/.gatekeeper/sessions">Active sessions</a>' in page
+    assert PASSWORD not in page.partition("On the command line")[0]
+
+
+async def test_the_home_page_says_who_can_sign_in(client: Client) -> None:
+    page = unescape(await text_of(client, "/"))
+    for person in PEOPLE:
+        assert person.name in page
+        assert person.email in page
+    assert PASSWORD in page.partition("On the command line")[0]
+    assert f'"email":"ada@example.com","password":"{PASSWORD}"' in page.partition("On the command line")[2]
+
+
+async def test_where_nobody_has_an_account_yet_the_home_page_names_nobody(
+    aiohttp_client: Callable[..., Awaitable[Client]],
+) -> None:
+    page = await text_of(await aiohttp_client(make_app()), "/")
+    assert PASSWORD not in page
+    assert 'href="/sign-up?callbackUrl=/">Make an account</a>' in page
 
 
 @pytest.mark.parametrize("path", ["/dashboard", "/dashboard/", "/dashboard/x/y", "/settings", "/settings?tab=1"])
@@ -104,14 +104,40 @@ async def test_without_the_gate_nobody_is_known(client: Client) -> None:
     assert (await (await client.get("/dashboard")).json())["user"] is None
 
 
+SIGNED = {
+    "verified": (mint(), "verified", "Verified: the gate signed this"),
+    "none": (None, "MISSING", "Not verified: <code>MISSING</code>"),
+    "forged": (mint(key=STRANGER), "BAD_SIGNATURE", "Not verified: <code>BAD_SIGNATURE</code>"),
+    "another": (mint(claims(user=None, session=None, sub="user-2")), "names somebody else", "Not verified: "),
+}
+
+
+@pytest.mark.parametrize(("token", "said", "shown"), SIGNED.values(), ids=SIGNED)
+async def test_the_signature_is_verified(client: Client, token: str | None, said: str, shown: str) -> None:
+    sent = IDENTITY | {"X-Auth-User-Id": RECORD.user.id} | ({} if token is None else {"X-Auth-Assertion": token})
+    response = await client.get("/dashboard", headers=sent)
+    assert (await response.json())["signature"] == said
+    assert shown in await text_of(client, "/dashboard", sent | HTML)
+
+
+async def test_without_keys_of_a_gate_nothing_is_said_of_signatures(
+    aiohttp_client: Callable[..., Awaitable[Client]],
+) -> None:
+    client = await aiohttp_client(make_app())
+    sent = IDENTITY | {"X-Auth-Assertion": mint()}
+    assert (await (await client.get("/dashboard", headers=sent)).json())["signature"] is None
+    assert "Signature" not in await text_of(client, "/dashboard", sent | HTML)
+
+
 async def test_credentials_are_shortened(client: Client) -> None:
-    cookie = f"{SESSION_COOKIE}=abcdefghijklmnopqrst.sig; theme=dark; better-auth.session_data=short; odd"
-    sent = {"Cookie": cookie, "Authorization": "Bearer abcdefghijkl"}
+    cookie = "better-auth.session_token=abcdefghijklmnopqrst.sig; theme=dark; better-auth.session_data=short; odd"
+    sent = {"Cookie": cookie, "Authorization": "Bearer abcdefghijkl", "X-Auth-Assertion": mint()}
     shown = (await (await client.get("/dashboard", headers=sent)).json())["headers"]
     assert shown["Cookie"] == (
-        f"{SESSION_COOKIE}=abcdefgh… (shortened); theme=dark; better-auth.session_data=short; odd"
+        "better-auth.session_token=abcdefgh… (shortened); theme=dark; better-auth.session_data=short; odd"
     )
     assert shown["Authorization"] == "Bearer a… (shortened)"
+    assert shown["X-Auth-Assertion"] == "eyJhbGci… (shortened)"
 
 
 async def test_preview_names_nobody(client: Client) -> None:
@@ -130,91 +156,8 @@ async def test_other_pages_do_not_exist(client: Client) -> None:
         assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 
-async def test_the_sign_in_page_offers_two_people(client: Client) -> None:
-    page = await text_of(client, "/sign-in?callbackUrl=%2Fdashboard%3Ftab%3D%22")
-    assert page.count("<button") == 2
-    assert "Ada Lovelace" in page
-    assert "Zoë Łoś" in page
-    assert 'name="callbackUrl" value="/dashboard?tab=&#34;"' in page
-
-
-async def test_signing_in_makes_a_session_and_leads_back(client: Client, database: Database) -> None:
-    response = await sign_in(client, user="ada@example.com", callbackUrl="/dashboard?tab=1")
-    assert response.status == 303
-    assert response.headers["Location"] == "/dashboard?tab=1"
-    assert response.headers["Cache-Control"] == "no-store"
-    cookie = response.headers["Set-Cookie"]
-    assert cookie.endswith("; Max-Age=172800; Path=/; HttpOnly; SameSite=Lax")
-    ada = database.find_user("ada@example.com")
-    assert ada is not None
-    assert token_of(cookie) == database.token_of(ada)
-
-
-@pytest.mark.parametrize("text", ["", "//evil.test", "https://evil.test/", "/\\evil.test", "/%09/evil.test"])
-async def test_signing_in_never_leads_away(client: Client, text: str) -> None:
-    response = await sign_in(client, user="ada@example.com", callbackUrl=text)
-    assert response.headers["Location"] == "/"
-
-
-async def test_a_callback_of_the_own_origin_is_cut_to_its_path(client: Client) -> None:
-    response = await sign_in(client, user="ada@example.com", callbackUrl=f"http://{client.host}:{client.port}/settings")
-    assert response.headers["Location"] == "/settings"
-
-
-async def test_nobody_else_can_sign_in(client: Client) -> None:
-    for response in (await sign_in(client, user="root@example.com"), await sign_in(client)):
-        assert response.status == 400
-        assert "Set-Cookie" not in response.headers
-
-
-async def test_signing_out_ends_the_session(client: Client, database: Database) -> None:
-    ada = database.find_user("ada@example.com")
-    assert ada is not None
-    token = database.token_of(ada)
-    assert token is not None
-    sent = {"Cookie": f"{SESSION_COOKIE}={sign_value(token, KEYS)}"}
-    response = await client.post("/sign-out", headers=sent, allow_redirects=False)
-    assert response.status == 303
-    assert response.headers["Location"] == "/"
-    assert response.headers["Set-Cookie"] == f"{SESSION_COOKIE}=; Max-Age=0; Path=/; HttpOnly; SameSite=Lax"
-    assert database.token_of(ada) is None
-
-
-@pytest.mark.parametrize("cookie", [None, f"{SESSION_COOKIE}=forged.signature"])
-async def test_signing_out_without_a_session_changes_nothing(
-    client: Client, database: Database, cookie: str | None
-) -> None:
-    headers = {} if cookie is None else {"Cookie": cookie}
-    response = await client.post("/sign-out", headers=headers, allow_redirects=False)
-    assert response.status == 303
-    assert all(database.token_of(user) for user in database.users())
-
-
-@pytest.mark.parametrize("path", ["/sign-in", "/sign-out"])
-@pytest.mark.parametrize(
-    ("sent", "accepted"),
-    [
-        pytest.param({}, True, id="a-program"),
-        pytest.param({"Sec-Fetch-Site": "same-origin", "Origin": "http://{host}"}, True, id="own-page"),
-        pytest.param({"Origin": "http://{host}"}, True, id="own-page-in-an-old-browser"),
-        pytest.param({"Sec-Fetch-Site": "cross-site", "Origin": "http://evil.test"}, False, id="other-site"),
-        pytest.param({"Sec-Fetch-Site": "same-site", "Origin": "http://{host}"}, False, id="sibling-site"),
-        pytest.param({"Origin": "http://evil.test"}, False, id="other-origin"),
-        pytest.param({"Origin": "null"}, False, id="opaque-origin"),
-        pytest.param({"Origin": "http://{host}.evil.test"}, False, id="lookalike"),
-    ],
-)
-async def test_forms_of_other_sites_are_refused(
-    client: Client, path: str, sent: dict[str, str], accepted: bool
-) -> None:
-    headers = {name: value.format(host=f"{client.host}:{client.port}") for name, value in sent.items()}
-    response = await client.post(path, data={"user": "ada@example.com"}, headers=headers, allow_redirects=False)
-    assert response.status == (303 if accepted else 403)
-    assert ("Set-Cookie" in response.headers) is accepted
-
-
 async def test_pages_have_the_gates_dress_and_no_scripts(client: Client) -> None:
-    for path in ("/", "/sign-in", "/dashboard", "/dashboard/help", "/preview", "/x"):
+    for path in ("/", "/dashboard", "/dashboard/help", "/preview", "/x"):
         response = await client.get(path, headers=HTML)
         page = await response.text()
         assert re.search(r'<link rel="stylesheet" href="/\.gatekeeper/static/gatekeeper\.css\?v=[0-9a-f]{12}">', page)
