@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
 SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: run install test servers check bench instructions profile drills soak image clean help lock
+.PHONY: run install test servers check bench instructions profile drills soak image screenshots clean help lock
 
 run: install  ## Try it: the demo, a sample app behind the gate
 	@$(BIN)/gatekeeper demo
@@ -43,6 +43,9 @@ soak: $(VENV)/.dev  ## Ten minutes at half of what the gate can do: errors, memo
 
 image:  ## Build the container image and try it
 	@bash scripts/image_test.sh
+
+screenshots: $(VENV)/.dev  ## Take the pictures of README and docs anew, with Chromium
+	@$(BIN)/python -m scripts.docs_images
 
 clean:  ## Remove what was installed and built
 	rm -rf $(VENV) .venv-bench bench/results tests/real/node_modules build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*

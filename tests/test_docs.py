@@ -14,9 +14,11 @@ from gatekeeper.config.load import load_text
 from gatekeeper.core.identity import identity_headers
 from gatekeeper.core.model import Reason
 from gatekeeper.explain import MEANINGS
+from gatekeeper.server.account_pages import visit
 from gatekeeper.telemetry.exposition import Exposition
 from gatekeeper.telemetry.lines import AccessLine
 from scripts.settings_table import BEGIN, END, table
+from scripts.small_png import SIGNATURE
 from tests.core.records import authenticated
 from tests.server.gates import running_gate
 
@@ -95,14 +97,51 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert (page.parent / link).exists(), link
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_pictures_are_there(page: Path) -> None:
+    """Those of HTML, too, which are no links, and in both colour schemes where a page names one."""
+    text = page.read_text()
+    named = set(re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text)) | set(
+        re.findall(r'<(?:img|source)[^>]*? src(?:set)?="([^"]+)"', text)
+    )
+    for name in named:
+        assert (page.parent / name).is_file(), name
+        for scheme, other in (("-light.", "-dark."), ("-dark.", "-light.")):
+            if scheme in name:
+                assert name.replace(scheme, other) in named
+
+
+def test_each_picture_is_small_and_used() -> None:
+    text = "".join(page.read_text() for page in PAGES)
+    pictures = sorted((DOCS / "images").glob("*.png"))
+    assert pictures
+    for picture in pictures:
+        assert picture.read_bytes().startswith(SIGNATURE)
+        assert picture.stat().st_size <= 60_000, picture.name
+        assert f"images/{picture.name}" in text
+
+
+def test_each_page_of_the_portal_has_its_pictures() -> None:
+    paths = {path for name, path in vars(visit).items() if name.isupper() and str(path).startswith("/")}
+    pages = paths - {visit.SIGN_OUT}
+    assert {visit.SIGN_IN, visit.SESSIONS} < pages
+    text = (DOCS / "accounts.md").read_text()
+    for path in pages:
+        for scheme in ("light", "dark"):
+            assert f"(images/{path.rpartition('/')[2]}-{scheme}.png)" in text, path
+
+
 def _yaml_blocks(page: Path) -> list[str]:
     return re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL)
 
 
-PAGES = ["README.md", *(f"docs/{name}.md" for name in ("configuration", "migration", "stores", "accounts", "mail"))]
+CONFIGURED = [
+    "README.md",
+    *(f"docs/{name}.md" for name in ("configuration", "migration", "stores", "accounts", "mail")),
+]
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", CONFIGURED)
 def test_configurations_in_the_documentation_load(page: str) -> None:
     blocks = _yaml_blocks(ROOT / page)
     assert blocks
