@@ -1,8 +1,9 @@
 """The gate's public keys, as the app knows them: fetched when needed, kept while the gate is away.
 
-A request whose key is known never waits: when the keys have grown old, they are fetched beside it.  One with an
-unknown key waits for one fetch that all such requests share, and starts it itself at most once a minute, so that
-invented key ids cost the gate next to nothing.  Ages are counted on a clock that never goes back.
+A request whose key is known does not wait: when the keys have grown old, they are fetched beside it.  Only after a
+while without requests it does, since a key may have been withdrawn meanwhile.  One with an unknown key waits for one
+fetch that all such requests share, and starts it itself at most once a minute, so that invented key ids cost the gate
+next to nothing.  Ages are counted on a clock that never goes back.
 """
 
 import asyncio
@@ -36,6 +37,9 @@ RETRY_S = 5.0
 
 MAX_AGE_S = 300.0
 """How long keys count as new where the gate does not say."""
+
+STALE_S = 300.0
+"""How long keys that have grown old are believed before they are fetched again."""
 
 _LONGEST_AGE_S = 86_400.0
 _LOST_S = 3 * TIMEOUT_S  # a flight that has not landed by then died with its thread, as after a fork
@@ -160,11 +164,14 @@ class KeySet:
         return self._found(kid)
 
     def _look(self, kid: str) -> tuple[jwt.PyJWK | None, _Flight | None, bool]:
-        """The key if it is known; the fetch to wait for, if any; and whether the caller has to make it."""
+        """The key if it is known and can be believed; the fetch to wait for, if any; and whether the caller has to
+        make it.
+        """
         with self._lock:
             key, now = self._keys.get(kid), self._timer()
+            believed = None if self._refresh_at + STALE_S <= now else key
             if self._flight is not None and now - self._flight.began < _LOST_S:
-                return key, self._flight, False
+                return believed, self._flight, False
             is_due = self._refresh_at <= now if key is not None else self._seek_at is None or self._seek_at <= now
             if not is_due:
                 return key, None, False
@@ -172,7 +179,7 @@ class KeySet:
                 self._seek_at = now + (REFETCH_S if self._keys else RETRY_S)
             self._flight = _Flight(now, key is None, Future())
             self._flight.landed.set_running_or_notify_cancel()  # so that no waiter can cancel it
-            return key, self._flight, True
+            return believed, self._flight, True
 
     def _found(self, kid: str) -> jwt.PyJWK | Reason:
         with self._lock:

@@ -19,6 +19,7 @@ from gatekeeper.integrations.jwks import (
     MAX_KEYS,
     REFETCH_S,
     RETRY_S,
+    STALE_S,
     Fetched,
     KeySet,
     fetch_keys,
@@ -124,6 +125,38 @@ async def test_so_they_are_without_blocking(timer: Clock) -> None:
     assert kid_of(await keys.find_async("key-1")) == "key-1"
     fetch.may_end.release()
     await asyncio.to_thread(settle)
+    assert fetch.fetches == 2
+
+
+def test_keys_that_were_withdrawn_are_not_believed_after_a_long_while(timer: Clock) -> None:
+    """Nobody asked meanwhile, so nobody has noticed: who has the old key must not be the first one."""
+    fetch = KeysInMemory(jwks(KEY))
+    keys = KeySet(URL, "ES256", fetch=fetch, timer=timer)
+    keys.find("key-1")
+    fetch.body = jwks(OTHER)
+    timer.now += 300 + STALE_S
+    assert keys.find("key-1") is Reason.UNKNOWN_KEY
+    assert kid_of(keys.find("key-2")) == "key-2"
+
+
+async def test_nor_are_they_without_blocking(timer: Clock) -> None:
+    fetch = KeysInMemory(jwks(KEY))
+    keys = KeySet(URL, "ES256", fetch=fetch, timer=timer)
+    await keys.find_async("key-1")
+    fetch.body = jwks(OTHER)
+    timer.now += 300 + STALE_S
+    found = await asyncio.gather(*(keys.find_async("key-1") for _ in range(5)))
+    assert found == [Reason.UNKNOWN_KEY] * 5
+    assert fetch.fetches <= 3  # for the old keys, and perhaps once more for one that is unknown by now
+
+
+def test_they_are_while_the_gate_is_away(timer: Clock) -> None:
+    fetch = KeysInMemory(jwks(KEY))
+    keys = KeySet(URL, "ES256", fetch=fetch, timer=timer)
+    keys.find("key-1")
+    fetch.body = None
+    timer.now += 300 + STALE_S
+    assert [kid_of(keys.find("key-1")) for _ in range(3)] == ["key-1"] * 3
     assert fetch.fetches == 2
 
 
