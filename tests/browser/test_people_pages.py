@@ -143,6 +143,13 @@ async def test_a_password_can_be_shown_and_is_hidden_when_sent(page: Page) -> No
     await expect(password).to_have_attribute("type", "password")
 
 
+async def test_what_only_a_script_can_do_is_not_offered_without_one(visitors: Visitors) -> None:
+    page = await visitors.page(java_script_enabled=False)
+    await page.goto("/sign-in")
+    button = page.locator("[data-reveal]")
+    assert (await button.count(), await button.is_visible()) == (1, False)
+
+
 async def test_a_button_says_that_the_form_is_on_its_way(page: Page) -> None:
     await page.goto("/sign-in")
     await page.get_by_label("E-mail address").fill(EMAIL)
