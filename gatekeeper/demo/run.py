@@ -13,7 +13,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Generator, Mapping
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TextIO
@@ -27,7 +27,8 @@ from gatekeeper.config.schema import Log, Settings
 from gatekeeper.core.cookies import Keys, cookie_names, sign_value
 from gatekeeper.core.errors import ListenError
 from gatekeeper.demo.app import make_app
-from gatekeeper.demo.people import PASSWORD, PEOPLE, ZOE, add_people
+from gatekeeper.demo.guide import Demo, Paint, guide, wants_color
+from gatekeeper.demo.people import PEOPLE, add_people
 from gatekeeper.integrations import Verifier
 from gatekeeper.migrate_command import migrate_accounts
 from gatekeeper.server.app import serve
@@ -37,36 +38,6 @@ SESSION_COOKIE = cookie_names("better-auth", secure=False).session_token
 
 _PORTS_TRIED = 100
 _EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - compared with, not listened on
-
-
-class Paint(msgspec.Struct, frozen=True):
-    """Terminal styles, or none of them."""
-
-    enabled: bool
-
-    def bold(self, text: str) -> str:
-        return self._paint("1", text)
-
-    def soft(self, text: str) -> str:
-        return self._paint("2", text)
-
-    def address(self, text: str) -> str:
-        return self._paint("1;4;36", text)
-
-    def _paint(self, code: str, text: str) -> str:
-        return f"\x1b[{code}m{text}\x1b[0m" if self.enabled else text
-
-
-class Demo(msgspec.Struct, frozen=True):
-    """A demo that serves: its URL, a cookie jar for curl with Ada's session, and the gate's configuration.
-
-    `is_signed` says whether the app gets assertions.
-    """
-
-    address: str
-    jar: Path
-    config: Path
-    is_signed: bool
 
 
 async def run_demo(
@@ -155,63 +126,6 @@ def find_free_port(host: str, first: int) -> int:
             if error.errno != errno.EADDRINUSE:
                 raise ListenError(f"cannot listen on {host}: {error.strerror or error}") from error
     raise ListenError(f"no free port on {host} from {first} on")
-
-
-def wants_color(output: TextIO, environment: Mapping[str, str]) -> bool:
-    """Whether to style what is printed: on a capable terminal, unless NO_COLOR is set."""
-    return output.isatty() and not environment.get("NO_COLOR") and environment.get("TERM") != "dumb"
-
-
-def guide(demo: Demo, paint: Paint) -> str:
-    """What the demo prints: where it is, who can sign in, what to try, how to stop."""
-    page = f"{demo.address}/dashboard"
-    people = "\n".join(f"  {person.email:<18} {paint.soft(person.name)}" for person in PEOPLE)
-    commands = "\n".join(f"  {paint.soft('# ' + what)}\n  curl {arguments}\n" for what, arguments in _tries(demo))
-    return f"""
-{paint.bold("gatekeeper demo")}
-
-  {paint.address(demo.address)}
-
-{paint.bold("Who can sign in")}
-
-{people}
-  Password: {paint.bold(PASSWORD)}
-
-{paint.bold("In the browser")}
-
-  Open {page}
-  You are sent to sign in, and come back to the page you asked for. Or make an account of your own.
-  Active sessions: {demo.address}/.gatekeeper/sessions
-
-{paint.bold("On the command line")}
-
-{commands}
-{paint.bold("Behind it")}
-
-  configuration  {demo.config}
-  accounts       {demo.config.with_name("auth.db")} (SQLite, Better Auth's schema)
-  Both are temporary and go when you stop.
-
-Press Ctrl-C to stop.
-"""
-
-
-def _tries(demo: Demo) -> tuple[tuple[str, str], ...]:
-    """What to try with curl: what it shows, and the arguments."""
-    page, jar, other = f"{demo.address}/dashboard", demo.jar, demo.jar.with_name("zoe.cookies")
-    forged = "-H 'X-Auth-User-Id: root' -H 'x_auth.user_id: root'"
-    body = json.dumps({"email": ZOE.email, "password": PASSWORD}, separators=(",", ":"))
-    sign_in = f"-c {other} -H 'Content-Type: application/json' -d '{body}' {demo.address}/api/auth/sign-in/email"
-    signed = ", verified by the gate's signature" if demo.is_signed else ""
-    return (
-        ("Signed out, as a browser: a redirect to /sign-in", f"-i -H 'Accept: text/html' {page}"),
-        ("Signed out, as a program: 401 as JSON", f"-i {page}"),
-        (f"Signed in as Ada: the user{signed}, and every header that reached the app", f"-b {jar} {page}"),
-        ("Ada claims to be root: the forged headers never arrive", f"-b {jar} {forged} {page}"),
-        ("Who am I? The gate itself answers", f"-b {jar} {demo.address}/.gatekeeper/whoami"),
-        ("Sign in as Zoë, by Better Auth's call", sign_in),
-        ("Once Ada has signed out all other devices, under Active sessions: 401 within a second", f"-b {jar} {page}"),
-    )
 
 
 async def _set_up(settings: Settings, now_ms: int) -> str:
