@@ -82,7 +82,7 @@ PASSWORD_FAULTS = {
 }
 
 # mail
-RESET_OFF = Refusal(400, "Reset password isn't enabled", "RESET_LINK_DISABLED")
+RESET_OFF = Refusal(400, "Reset password isn't enabled", "RESET_PASSWORD_DISABLED")
 VERIFICATION_OFF = Refusal(400, "Verification email isn't enabled", "VERIFICATION_EMAIL_NOT_ENABLED")
 INVALID_TOKEN = Refusal(400, "Invalid token", "INVALID_TOKEN")
 EMAIL_MISMATCH = Refusal(400, "Email mismatch", "EMAIL_MISMATCH")

@@ -12,6 +12,7 @@ from gatekeeper.server.auth_call import Message
 from gatekeeper.server.passwords import Busy, Line
 from gatekeeper.server.throttle import Admitted, Wait
 from gatekeeper.stores.accounts import (
+    RESET_LINK,
     AccountStore,
     Credential,
     Disabled,
@@ -132,7 +133,7 @@ class FakeAccounts:
         self._begin("change_password")
         if user_id not in self.users or (old is not None and self.passwords[user_id] != old):
             return None
-        self.passwords[user_id] = password
+        self._set_password(user_id, password)
         revoked = self._revoke(user_id, None) if revoke else []
         return PasswordChanged(revoked, None if session is None else self._make(session, now_ms))
 
@@ -158,7 +159,7 @@ class FakeAccounts:
         found = await self.consume_verification(identifier, now_ms=now_ms)
         if found is None or found.value not in self.users:
             return None
-        self.passwords[found.value] = password
+        self._set_password(found.value, password)
         return PasswordReset(self.users[found.value], self._revoke(found.value, None) if revoke else [])
 
     async def disable_user(self, user_id: str, *, now_ms: int) -> Disabled | None:
@@ -172,6 +173,12 @@ class FakeAccounts:
 
     async def close(self) -> None:
         return None
+
+    def _set_password(self, user_id: str, password: str) -> None:
+        self.passwords[user_id] = password
+        self.verifications = [
+            one for one in self.verifications if one.value != user_id or not one.identifier.startswith(RESET_LINK)
+        ]
 
     def _make(self, session: NewSession, now_ms: int) -> Session:
         made = Session(

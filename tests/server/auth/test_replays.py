@@ -37,6 +37,7 @@ class Difference(msgspec.Struct, frozen=True):
 
 SLASHES, BY_ID, ORIGINS = "one-path", "revoke-by-id", "exact-origins"
 STALE, TEXTS, UNREADABLE, UNSERVED = "no-stale-session-data", "text-fields", "no-empty-500", "calls-not-served"
+OLDER = "older-links"
 
 ENDPOINTS: dict[str, Difference] = {
     "double slash": Difference(SLASHES, 200),
@@ -59,6 +60,7 @@ MORE: dict[str, Difference] = {
     "update-user name an object": Difference(TEXTS, 400, "VALIDATION_ERROR"),
     "verify-email no e-mail in the token": Difference(UNREADABLE, 401, "INVALID_TOKEN"),
     "verify-email bad e-mail in the token": Difference(UNREADABLE, 401, "INVALID_TOKEN"),
+    "reset-password token in the query": Difference(OLDER, 400, "INVALID_TOKEN"),
     "change-email": Difference(UNSERVED, 404),
     "delete-user": Difference(UNSERVED, 404),
     "sign-in/social": Difference(UNSERVED, 404),

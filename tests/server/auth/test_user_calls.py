@@ -184,6 +184,14 @@ async def test_a_link_for_a_new_password_holds_once_and_for_an_hour() -> None:
     assert (await site.get(late)).headers["Location"] == f"{OWN}/new?error=INVALID_TOKEN"
 
 
+async def test_the_token_of_a_link_may_stand_in_the_query() -> None:
+    site = Site()
+    await site.sign_up()
+    token = (await reset_link(site)).split("/")[-1].partition("?")[0]
+    assert (await site.post(f"/reset-password?token={token}", {"newPassword": NEW})).document == {"status": True}
+    assert list(site.accounts.passwords.values()) == [f"hash:{NEW}"]
+
+
 async def test_of_two_who_use_a_link_at_once_one_does() -> None:
     site = Site()
     await site.sign_up()
