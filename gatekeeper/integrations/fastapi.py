@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from gatekeeper.integrations import asgi
 from gatekeeper.integrations.assertion import Verifier
-from gatekeeper.integrations.model import Answer, Session, User
+from gatekeeper.integrations.model import Answer, Identity, Session, User
 
 
 class Refused(HTTPException):
@@ -27,6 +27,11 @@ def install(app: FastAPI, verifier: Verifier) -> None:
     """Says of each request to this app who is asking, and lets it answer as the gate where `require_user` asks."""
     app.add_middleware(asgi.Gatekeeper, verifier=verifier)
     app.add_exception_handler(Refused, _answer)
+
+
+def current_identity(connection: HTTPConnection) -> Identity:
+    """User and session, or the reason why there are none.  RuntimeError without `install`."""
+    return asgi.identity(connection.scope)
 
 
 def current_user(connection: HTTPConnection) -> User | None:

@@ -60,6 +60,22 @@ class User:
     roles: tuple[str, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=_nothing, hash=False)
 
+    def to_document(self) -> dict[str, Any]:
+        """The user as JSON, as the gate's `whoami` tells it.  `twoFactorEnabled` is left out where it is None."""
+        document: dict[str, Any] = {
+            "id": self.id,
+            "name": self.name,
+            "email": self.email,
+            "emailVerified": self.email_verified,
+            "image": self.image,
+            "createdAt": _iso_date(self.created_at),
+            "updatedAt": _iso_date(self.updated_at),
+            **self.extra,
+        }
+        return (
+            document if self.two_factor_enabled is None else {**document, "twoFactorEnabled": self.two_factor_enabled}
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Session:
@@ -74,6 +90,19 @@ class Session:
     user_agent: str | None
     extra: Mapping[str, Any] = field(default_factory=_nothing, hash=False)
 
+    def to_document(self) -> dict[str, Any]:
+        """The session as JSON, as the gate's `whoami` tells it."""
+        return {
+            "id": self.id,
+            "userId": self.user_id,
+            "expiresAt": _iso_date(self.expires_at),
+            "createdAt": _iso_date(self.created_at),
+            "updatedAt": _iso_date(self.updated_at),
+            "ipAddress": self.ip_address,
+            "userAgent": self.user_agent,
+            **self.extra,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -82,6 +111,13 @@ class Identity:
     user: User | None
     session: Session | None
     reason: Reason | None = None
+
+    def to_document(self) -> dict[str, Any] | None:
+        """`{"user": …, "session": …}` as JSON, as the gate's `whoami` tells it; None without a user."""
+        if self.user is None:
+            return None
+        session = None if self.session is None else self.session.to_document()
+        return {"user": self.user.to_document(), "session": session}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,3 +146,8 @@ class Answer:
     status: int
     headers: tuple[tuple[str, str], ...]
     body: bytes
+
+
+def _iso_date(moment: datetime | None) -> str | None:
+    """A moment in UTC as JavaScript's toISOString writes it."""
+    return None if moment is None else moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"

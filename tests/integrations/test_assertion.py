@@ -1,8 +1,10 @@
 """The verifier by itself: what counts, every forgery, times at their edges, plain headers, and any text at all."""
 
 import asyncio
+import json
 import threading
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,6 +21,7 @@ from gatekeeper.core.urls import origin_of
 from gatekeeper.integrations import Identity, Reason, Session, User, Verifier
 from gatekeeper.integrations.assertion import MAX_PROVEN
 from gatekeeper.integrations.model import Request
+from gatekeeper.server.documents import session_document, user_document
 from tests.core.records import authenticated, record
 from tests.integrations.forgeries import FORGERIES, Forgery, every_forgery
 from tests.integrations.gate import (
@@ -81,6 +84,26 @@ def test_an_assertion_tells_user_and_session() -> None:
 
 async def test_so_it_does_without_blocking() -> None:
     assert await verifier().identify_async(with_assertions(mint())) == Identity(ADA, HERS)
+
+
+def test_documents_are_those_that_the_gate_tells() -> None:
+    found = verifier().identify(with_assertions(mint()))
+    document = {"user": user_document(RECORD.user), "session": session_document(RECORD.session)}
+    assert found.to_document() == document
+    assert json.loads(json.dumps(document)) == document
+    assert Identity(None, None, Reason.MISSING).to_document() is None
+
+
+def test_two_factor_authentication_is_in_the_document_where_it_is_known() -> None:
+    for known in (True, False):
+        assert replace(ADA, two_factor_enabled=known).to_document()["twoFactorEnabled"] is known
+    assert "twoFactorEnabled" not in ADA.to_document()
+
+
+def test_what_is_not_told_is_null_in_the_document() -> None:
+    found = Identity(User("user_1", "Ada", None, False), None).to_document()
+    nothing = {"email": None, "image": None, "createdAt": None, "updatedAt": None}
+    assert found == {"user": {"id": "user_1", "name": "Ada", "emailVerified": False, **nothing}, "session": None}
 
 
 def test_records_are_frozen_and_hashable() -> None:
