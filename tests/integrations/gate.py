@@ -31,11 +31,11 @@ def encoded(data: bytes | dict[str, Any]) -> str:
 
 
 class Key:
-    """A P-256 key under an id."""
+    """A P-256 key under an id, a new one unless said."""
 
-    def __init__(self, kid: str) -> None:
+    def __init__(self, kid: str, private: ec.EllipticCurvePrivateKey | None = None) -> None:
         self.kid = kid
-        self.private = ec.generate_private_key(ec.SECP256R1())
+        self.private = private or ec.generate_private_key(ec.SECP256R1())
 
     def jwk(self) -> dict[str, Any]:
         point = self.private.public_key().public_numbers()
