@@ -4,19 +4,24 @@ import os
 
 from django.conf import settings
 from django.core.management import execute_from_command_line
-from django.http import HttpResponse
+from django.http import HttpResponse, JsonResponse
 from django.urls import path
 
 from gatekeeper.integrations import Verifier
 from gatekeeper.integrations.django import require_user
 
 
-@require_user
 def hello(request):
-    return HttpResponse(f"Hello {request.gatekeeper.user.id}", content_type="text/plain")
+    user = request.gatekeeper.user
+    return HttpResponse(f"Hello {user.id if user else 'nobody'}", content_type="text/plain")
 
 
-urlpatterns = [path("", hello)]
+@require_user
+def me(request):
+    return JsonResponse(request.gatekeeper.to_document())
+
+
+urlpatterns = [path("", hello), path("dashboard", require_user(hello)), path("api/me", me)]
 settings.configure(
     ROOT_URLCONF=__name__,
     MIDDLEWARE=["gatekeeper.integrations.django.middleware"],

@@ -5,16 +5,30 @@ import os
 from flask import Flask, request
 
 from gatekeeper.integrations import Verifier
-from gatekeeper.integrations.wsgi import Gatekeeper, user
+from gatekeeper.integrations.wsgi import Gatekeeper, identity, refusal, user
 
 app = Flask(__name__)
 verifier = Verifier(os.environ["GATEKEEPER_ISSUER"], jwks_url=os.environ.get("GATEKEEPER_JWKS"))
-app.wsgi_app = Gatekeeper(app.wsgi_app, verifier, require=True)
+app.wsgi_app = Gatekeeper(app.wsgi_app, verifier)
+
+
+@app.before_request
+def guard():
+    if request.path != "/" and user(request.environ) is None:
+        return refusal(request.environ)
+    return None
 
 
 @app.get("/")
+@app.get("/dashboard")
 def hello():
-    return f"Hello {user(request.environ).id}", {"Content-Type": "text/plain"}
+    found = user(request.environ)
+    return f"Hello {found.id if found else 'nobody'}", {"Content-Type": "text/plain"}
+
+
+@app.get("/api/me")
+def me():
+    return identity(request.environ).to_document()
 
 
 if __name__ == "__main__":

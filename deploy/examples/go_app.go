@@ -13,6 +13,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -67,32 +68,35 @@ func fetch() map[string]*ecdsa.PublicKey {
 	return found
 }
 
+type claims struct {
+	Iss, Aud, Sub string
+	Exp, Nbf      float64
+	User, Session json.RawMessage
+}
+
 var errRefused = errors.New("refused")
 
-func userOf(assertion string) (string, error) {
+func claimsOf(assertion string) (*claims, error) {
 	parts := strings.Split(assertion, ".")
 	if len(parts) != 3 || len(assertion) > 16384 {
-		return "", errRefused
+		return nil, errRefused
 	}
 	var head struct{ Alg, Typ, Kid string }
-	var claims struct {
-		Iss, Aud, Sub string
-		Exp, Nbf      float64
-	}
+	said := &claims{}
 	signature, err := base64.RawURLEncoding.DecodeString(parts[2])
 	if err != nil || decode(parts[0], &head) != nil || head.Alg != "ES256" || head.Typ != "gk+jwt" || len(signature) != 64 {
-		return "", errRefused
+		return nil, errRefused
 	}
 	digest := sha256.Sum256([]byte(parts[0] + "." + parts[1]))
 	r, s := new(big.Int).SetBytes(signature[:32]), new(big.Int).SetBytes(signature[32:])
-	if k := key(head.Kid); k == nil || !ecdsa.Verify(k, digest[:], r, s) || decode(parts[1], &claims) != nil {
-		return "", errRefused
+	if k := key(head.Kid); k == nil || !ecdsa.Verify(k, digest[:], r, s) || decode(parts[1], said) != nil {
+		return nil, errRefused
 	}
 	now := float64(time.Now().UnixMilli()) / 1000
-	if claims.Iss != issuer || claims.Aud != issuer || claims.Exp+30 <= now || claims.Nbf-30 > now {
-		return "", errRefused
+	if said.Iss != issuer || said.Aud != issuer || said.Exp+30 <= now || said.Nbf-30 > now {
+		return nil, errRefused
 	}
-	return claims.Sub, nil
+	return said, nil
 }
 
 func decode(part string, into any) error {
@@ -103,20 +107,46 @@ func decode(part string, into any) error {
 	return json.Unmarshal(raw, into)
 }
 
+// refuse leads to sign in who asks for a page.  Whose assertion is refused would only come back.
+func refuse(response http.ResponseWriter, request *http.Request) {
+	signIn := "/sign-in?callbackUrl=" + url.QueryEscape(request.RequestURI)
+	mode := request.Header.Get("Sec-Fetch-Mode")
+	isPage := mode == "navigate" || (mode == "" && strings.Contains(request.Header.Get("Accept"), "text/html"))
+	response.Header().Set("Cache-Control", "no-store")
+	if isPage && len(request.Header.Values("X-Auth-Assertion")) == 0 {
+		response.Header().Set("Location", signIn)
+		response.WriteHeader(http.StatusTemporaryRedirect)
+		return
+	}
+	response.Header().Set("Content-Type", "application/json")
+	response.WriteHeader(http.StatusUnauthorized)
+	json.NewEncoder(response).Encode(map[string]string{"error": "Unauthorized", "signInUrl": signIn})
+}
+
+func serve(response http.ResponseWriter, request *http.Request) {
+	var said *claims
+	err := errRefused
+	if values := request.Header.Values("X-Auth-Assertion"); len(values) == 1 {
+		said, err = claimsOf(values[0])
+	}
+	switch {
+	case err != nil && request.URL.Path != "/":
+		refuse(response, request)
+	case err != nil:
+		fmt.Fprint(response, "Hello nobody")
+	case request.URL.Path == "/api/me":
+		response.Header().Set("Content-Type", "application/json")
+		json.NewEncoder(response).Encode(map[string]json.RawMessage{"user": said.User, "session": said.Session})
+	default:
+		fmt.Fprintf(response, "Hello %s", said.Sub)
+	}
+}
+
 func main() {
 	listener, err := net.Listen("tcp", "127.0.0.1:"+os.Getenv("PORT"))
 	if err != nil {
 		panic(err)
 	}
 	fmt.Printf("http://%s\n", listener.Addr())
-	panic(http.Serve(listener, http.HandlerFunc(func(response http.ResponseWriter, request *http.Request) {
-		values := request.Header.Values("X-Auth-Assertion")
-		if len(values) == 1 {
-			if user, err := userOf(values[0]); err == nil {
-				fmt.Fprintf(response, "Hello %s", user)
-				return
-			}
-		}
-		http.Error(response, "Unauthorized", http.StatusUnauthorized)
-	})))
+	panic(http.Serve(listener, http.HandlerFunc(serve)))
 }

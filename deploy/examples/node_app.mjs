@@ -4,18 +4,26 @@ import { createServer } from "node:http";
 
 const issuer = process.env.GATEKEEPER_ISSUER;
 const jwksUrl = process.env.GATEKEEPER_JWKS ?? `${issuer}/.well-known/gatekeeper/jwks.json`;
-let keys = [], fetchedAt = -Infinity;
+let keys = [], fetchedAt = -Infinity, fetching;
 
 async function key(kid) {
+  const find = () => keys.find((k) => k.kid === kid && k.kty === "EC" && k.crv === "P-256");
   const age = performance.now() - fetchedAt; // an unknown key is sought once a minute, known ones are renewed
-  if (age > 300_000 || (age > 60_000 && !keys.some((k) => k.kid === kid))) {
+  if (age > 300_000 || (age > 60_000 && !find())) {
     fetchedAt = performance.now();
-    keys = await fetch(jwksUrl).then(async (r) => (r.ok ? (await r.json()).keys : keys), () => keys);
+    fetching = fetchKeys().then((found) => (keys = found), () => {});
   }
-  return keys.find((k) => k.kid === kid && k.kty === "EC" && k.crv === "P-256");
+  if (!find()) await fetching; // a known key waits for nothing
+  return find();
 }
 
-async function userOf(assertion = "") {
+async function fetchKeys() {
+  const answer = await fetch(jwksUrl, { redirect: "error", signal: AbortSignal.timeout(5_000) });
+  if (!answer.ok) throw new Error(answer.status);
+  return (await answer.json()).keys;
+}
+
+async function claimsOf(assertion) {
   if (assertion.length > 16384 || !/^[\w-]+\.[\w-]+\.[\w-]+$/.test(assertion)) return null;
   try {
     const [head, body, signature] = assertion.split(".");
@@ -33,8 +41,21 @@ async function userOf(assertion = "") {
   }
 }
 
+// Who needs to sign in is led there if it is a page that is asked for.  Whose assertion is refused would only come back.
+function refuse(request, response) {
+  const { "x-auth-assertion": assertion, "sec-fetch-mode": mode, accept = "" } = request.headers;
+  const signInUrl = `/sign-in?callbackUrl=${encodeURIComponent(request.url)}`;
+  const isPage = mode ? mode === "navigate" : accept.includes("text/html");
+  if (isPage && assertion === undefined) return response.writeHead(307, { Location: signInUrl, "Cache-Control": "no-store" }).end();
+  response.writeHead(401, { "Content-Type": "application/json", "Cache-Control": "no-store" });
+  response.end(JSON.stringify({ error: "Unauthorized", signInUrl }));
+}
+
 const server = createServer(async (request, response) => {
-  const user = await userOf(request.headers["x-auth-assertion"]);
-  response.writeHead(user ? 200 : 401, { "Content-Type": "text/plain" }).end(user ? `Hello ${user.sub}` : "Unauthorized");
+  const claims = await claimsOf(request.headers["x-auth-assertion"] ?? ""), path = request.url.split("?")[0];
+  if (path !== "/" && !claims) return refuse(request, response);
+  if (path !== "/api/me") return response.writeHead(200, { "Content-Type": "text/plain" }).end(`Hello ${claims?.sub ?? "nobody"}`);
+  const { user, session } = claims;
+  response.writeHead(200, { "Content-Type": "application/json" }).end(JSON.stringify({ user, session }));
 });
 server.listen(process.env.PORT ?? 8000, "127.0.0.1", () => console.log(`http://127.0.0.1:${server.address().port}`));

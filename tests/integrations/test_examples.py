@@ -1,84 +1,24 @@
-"""Every example of deploy/examples, run as its README says, beside a gate's keys; ASGI apps by a server of our own."""
+"""Every example of deploy/examples, beside a gate's keys."""
 
 import asyncio
-import os
-import shutil
-import sys
+import json
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
 
 import aiohttp
 import pytest
 
-from gatekeeper.demo.run import find_free_port
-from tests.integrations.gate import ISSUER, STRANGER, KeysServer, claims, header, keys_server, mint
+from gatekeeper.server.documents import session_document, user_document
+from tests.integrations.examples import EXAMPLES, OTHERS, PYTHON, running
+from tests.integrations.gate import ISSUER, RECORD, STRANGER, KeysServer, claims, header, keys_server, mint
 
-ROOT = Path(__file__).parent.parent.parent
-EXAMPLES = ROOT / "deploy" / "examples"
-START_S = 120.0
-"""Compiling Go's standard library for the first time takes the longest."""
-
-ASGI = ["asgi_app.py", "fastapi_app.py"]
-PYTHON = [*ASGI, "flask_app.py", "aiohttp_app.py", "django_app.py"]
-OTHERS = ["node_app.mjs", "go_app.go"]
-
-
-def go() -> str | None:
-    """Go: from the path, where its own archive puts it, or the benchmark's."""
-    return shutil.which("go") or shutil.which("go", path=f"/usr/local/go/bin:{ROOT / '.venv-bench' / 'bin'}")
-
-
-def command_for(name: str, port: int) -> list[str]:
-    if name.endswith(".mjs"):
-        return ["node", name]
-    if name.endswith(".go"):
-        return [str(go()), "run", name]
-    if name in ASGI:
-        serve = Path(__file__).parent / "serve_asgi.py"
-        return [sys.executable, str(serve), str(EXAMPLES), name.removesuffix(".py"), str(port)]
-    return [sys.executable, name]
-
-
-@asynccontextmanager
-async def running(name: str, keys: KeysServer) -> AsyncIterator[str]:
-    """The URL of an example, once it says that it listens there."""
-    port = find_free_port("127.0.0.1", 0)
-    environ = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "PORT": str(port)}
-    environ |= {"GATEKEEPER_ISSUER": ISSUER, "GATEKEEPER_JWKS": keys.url}
-    process = await asyncio.create_subprocess_exec(
-        *command_for(name, port),
-        cwd=EXAMPLES,
-        env=environ,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    said = b""
-    try:
-        async with asyncio.timeout(START_S):
-            while f"http://127.0.0.1:{port}".encode() not in said:
-                line = await process.stdout.readline()
-                assert line, f"{name} ended: {said.decode()}"
-                said += line
-        yield f"http://127.0.0.1:{port}/"
-    finally:
-        if process.returncode is None:
-            os.killpg(process.pid, 15)  # `go run` starts what it compiled as a process of its own
-        await process.communicate()
+NAME = "X-Auth-Assertion"
 
 
 @pytest.fixture(params=[*PYTHON, *OTHERS])
 async def example(request: pytest.FixtureRequest) -> AsyncIterator[tuple[str, KeysServer]]:
-    name = request.param
-    if name.endswith(".mjs") and shutil.which("node") is None:
-        pytest.skip("Node.js is missing")
-    if name.endswith(".go") and go() is None:
-        pytest.skip("Go is missing")
     with keys_server() as keys:
-        async with running(name, keys) as url:
+        async with running(request.param, keys.url) as url:
             yield url, keys
 
 
@@ -87,9 +27,8 @@ async def test_example_greets_the_user_and_nobody_else(example: tuple[str, KeysS
     now = int(time.time())
     times = {"iat": now, "nbf": now - 30, "exp": now + 120}
     right = mint(claims(**times))
-    no_signature = right.rpartition(".")[0] + "."
     refused = {
-        "none": no_signature,
+        "none": right.rpartition(".")[0] + ".",
         "unsigned": mint(claims(**times), header(alg="none")).rpartition(".")[0] + ".",
         "other-key": mint(claims(**times), key=STRANGER),
         "unknown-key": mint(claims(**times), header(kid="key-2"), key=STRANGER),
@@ -102,17 +41,25 @@ async def test_example_greets_the_user_and_nobody_else(example: tuple[str, KeysS
         "text": "hello",
     }
     async with aiohttp.ClientSession() as client:
-        greeting = await client.get(url, headers={"X-Auth-Assertion": right})
-        assert (greeting.status, await greeting.text()) == (200, "Hello user_1")
-        for name, assertion in refused.items():
-            reply = await client.get(url, headers={"X-Auth-Assertion": assertion})
-            assert (name, reply.status) == (name, 401)
-            assert "Hello" not in await reply.text()
-        twice = [("X-Auth-Assertion", right), ("X-Auth-Assertion", right)]
-        assert (await client.get(url, headers=twice)).status == 401
-        assert (await client.get(url, headers={"X-Auth-User-Id": "user_1"})).status == 401
-        assert (await client.get(url)).status == 401
-        assert (await client.get(url, headers={"X-Auth-Assertion": right})).status == 200
+
+        async def ask(path: str, *lines: tuple[str, str]) -> tuple[int, str]:
+            async with client.get(url + path, headers=list(lines)) as reply:
+                return reply.status, await reply.text()
+
+        # The first requests come together: all of them wait for the same keys.
+        first = await asyncio.gather(*(ask("/dashboard", (NAME, right)) for _ in range(10)))
+        assert set(first) == {(200, "Hello user_1")}
+        assert await ask("/", (NAME, right)) == (200, "Hello user_1")
+        nobody: dict[str, list[tuple[str, str]]] = {name: [(NAME, value)] for name, value in refused.items()}
+        nobody |= {"twice": [(NAME, right)] * 2, "plain": [("X-Auth-User-Id", "user_1")], "nothing": []}
+        for name, lines in nobody.items():
+            assert (name, *await ask("/", *lines)) == (name, 200, "Hello nobody")
+            for path in ("/dashboard", "/api/me"):
+                status, text = await ask(path, *lines)
+                assert (name, status, json.loads(text)["error"]) == (name, 401, "Unauthorized")
+        document = {"user": user_document(RECORD.user), "session": session_document(RECORD.session)}
+        status, text = await ask("/api/me", (NAME, right))
+        assert (status, json.loads(text)) == (200, document)
     assert keys.asked <= 2  # an unknown key is sought once
 
 
