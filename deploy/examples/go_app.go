@@ -70,8 +70,9 @@ func fetch() map[string]*ecdsa.PublicKey {
 
 type claims struct {
 	Iss, Aud, Sub string
-	Exp, Nbf      float64
-	User, Session json.RawMessage
+	Exp, Nbf      *float64
+	Roles         []string
+	User, Session json.RawMessage // both are left out where they are long
 }
 
 var errRefused = errors.New("refused")
@@ -82,9 +83,11 @@ func claimsOf(assertion string) (*claims, error) {
 		return nil, errRefused
 	}
 	var head struct{ Alg, Typ, Kid string }
+	var parameters map[string]any // the gate sets no others: no jwk, jku or crit
 	said := &claims{}
 	signature, err := base64.RawURLEncoding.DecodeString(parts[2])
-	if err != nil || decode(parts[0], &head) != nil || head.Alg != "ES256" || head.Typ != "gk+jwt" || len(signature) != 64 {
+	if err != nil || decode(parts[0], &head) != nil || decode(parts[0], &parameters) != nil || len(parameters) != 3 ||
+		head.Alg != "ES256" || head.Typ != "gk+jwt" || len(signature) != 64 {
 		return nil, errRefused
 	}
 	digest := sha256.Sum256([]byte(parts[0] + "." + parts[1]))
@@ -93,10 +96,19 @@ func claimsOf(assertion string) (*claims, error) {
 		return nil, errRefused
 	}
 	now := float64(time.Now().UnixMilli()) / 1000
-	if said.Iss != issuer || said.Aud != issuer || said.Exp+30 <= now || said.Nbf-30 > now {
+	if said.Iss != issuer || said.Aud != issuer || said.Sub == "" || said.Exp == nil || *said.Exp+30 <= now ||
+		said.Nbf == nil || *said.Nbf-30 > now || !said.isOne() {
 		return nil, errRefused
 	}
 	return said, nil
+}
+
+// isOne tells whether user and session are the subject's.
+func (said *claims) isOne() bool {
+	var user struct{ ID string }
+	var session struct{ UserID string }
+	return (said.User == nil || json.Unmarshal(said.User, &user) == nil && user.ID == said.Sub) &&
+		(said.Session == nil || json.Unmarshal(said.Session, &session) == nil && session.UserID == said.Sub)
 }
 
 func decode(part string, into any) error {

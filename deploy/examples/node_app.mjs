@@ -28,14 +28,19 @@ async function claimsOf(assertion) {
   try {
     const [head, body, signature] = assertion.split(".");
     const json = (part) => JSON.parse(Buffer.from(part, "base64url"));
-    const { alg, typ, kid } = json(head), jwk = await key(kid), now = Date.now() / 1000;
-    if (alg !== "ES256" || typ !== "gk+jwt" || !jwk) return null;
+    const { alg, typ, kid, ...others } = json(head); // jwk, jku, crit: the gate never sets them
+    if (alg !== "ES256" || typ !== "gk+jwt" || Object.keys(others).length > 0) return null;
+    const jwk = await key(kid);
+    if (!jwk) return null;
     const publicKey = { key: createPublicKey({ key: jwk, format: "jwk" }), dsaEncoding: "ieee-p1363" };
     const signed = Buffer.from(`${head}.${body}`);
     if (!verify("sha256", signed, publicKey, Buffer.from(signature, "base64url"))) return null;
-    const claims = json(body);
-    const isOurs = claims.iss === issuer && claims.aud === issuer;
-    return isOurs && claims.exp + 30 > now && claims.nbf - 30 <= now ? claims : null;
+    const claims = json(body), { iss, aud, sub, exp, nbf, roles, user, session } = claims, now = Date.now() / 1000;
+    if (iss !== issuer || aud !== issuer || !Number.isFinite(exp) || exp + 30 <= now || !(nbf - 30 <= now)) return null;
+    const isText = (value) => typeof value === "string" && value !== "";
+    if (!isText(sub) || !Array.isArray(roles) || !roles.every(isText)) return null;
+    // User and session are left out where they are long.
+    return (user && user.id !== sub) || (session && session.userId !== sub) ? null : claims;
   } catch {
     return null;
   }
@@ -46,16 +51,18 @@ function refuse(request, response) {
   const { "x-auth-assertion": assertion, "sec-fetch-mode": mode, accept = "" } = request.headers;
   const signInUrl = `/sign-in?callbackUrl=${encodeURIComponent(request.url)}`;
   const isPage = mode ? mode === "navigate" : accept.includes("text/html");
-  if (isPage && assertion === undefined) return response.writeHead(307, { Location: signInUrl, "Cache-Control": "no-store" }).end();
-  response.writeHead(401, { "Content-Type": "application/json", "Cache-Control": "no-store" });
+  response.setHeader("Cache-Control", "no-store");
+  if (isPage && assertion === undefined) return response.writeHead(307, { Location: signInUrl }).end();
+  response.writeHead(401, { "Content-Type": "application/json" });
   response.end(JSON.stringify({ error: "Unauthorized", signInUrl }));
 }
 
 const server = createServer(async (request, response) => {
   const claims = await claimsOf(request.headers["x-auth-assertion"] ?? ""), path = request.url.split("?")[0];
   if (path !== "/" && !claims) return refuse(request, response);
-  if (path !== "/api/me") return response.writeHead(200, { "Content-Type": "text/plain" }).end(`Hello ${claims?.sub ?? "nobody"}`);
-  const { user, session } = claims;
-  response.writeHead(200, { "Content-Type": "application/json" }).end(JSON.stringify({ user, session }));
+  const [type, text] = path === "/api/me"
+    ? ["application/json", JSON.stringify({ user: claims.user, session: claims.session })]
+    : ["text/plain", `Hello ${claims?.sub ?? "nobody"}`];
+  response.writeHead(200, { "Content-Type": type }).end(text);
 });
 server.listen(process.env.PORT ?? 8000, "127.0.0.1", () => console.log(`http://127.0.0.1:${server.address().port}`));
