@@ -131,11 +131,11 @@ def traefik_routes(places: Places) -> str:
     return yaml.safe_dump({"http": {"routers": routers, "services": services}})
 
 
-def gate(places: Places, workers: int = 1) -> tuple[str, list[str]]:
+def gate(places: Places, workers: int = 1, *, signs: bool = True) -> tuple[str, list[str]]:
     """The gate's configuration, and the settings that this version does not take.
 
     Shipped defaults, with what the machine decides: addresses, and the file of the access log.  All load comes from
-    one address, so the limit for one address is off.
+    one address, so the limit for one address is off.  Without `signs` the app gets no assertion.
     """
     required: dict[str, Any] = {
         "listen": f"127.0.0.1:{places.port}",
@@ -151,6 +151,7 @@ def gate(places: Places, workers: int = 1) -> tuple[str, list[str]]:
         "log": {"file": str(places.folder / "access.log")},
         "limits": {"per_address": None},
     } | ({"workers": workers} if workers > 1 else {})
+    wanted |= {} if signs else {"identity": {"assertion": {"enabled": False}}}
     refused = [name for name in wanted if not _loads(required | {name: wanted[name]}, places.folder)]
     taken = {name: value for name, value in wanted.items() if name not in refused}
     return yaml.safe_dump(required | taken, sort_keys=False), refused

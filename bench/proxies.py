@@ -63,10 +63,12 @@ class Peer(msgspec.Struct, frozen=True):
         return cookie_of(number) if self.sign_in is None else self.sign_in(port)
 
 
-def _gate(tools: Tools, places: Places, workers: int = 1) -> Launch:
-    text, refused = configs.gate(places, workers)
+def _gate(tools: Tools, places: Places, workers: int = 1, *, signs: bool = True) -> Launch:
+    text, refused = configs.gate(places, workers, signs=signs)
     if "workers" in refused:
         raise StartError(f"this version of the gate does not take `workers: {workers}`")
+    if "identity" in refused:
+        raise StartError("this version of the gate has no assertion that could be off")
     remarks = [f"this version of the gate does not take `{name}`" for name in refused]
     config = str(places.folder / "gatekeeper.yaml")
     command = [sys.executable, "-m", "gatekeeper", "run", "-c", config]
@@ -75,6 +77,10 @@ def _gate(tools: Tools, places: Places, workers: int = 1) -> Launch:
 
 def _gate_of_two(tools: Tools, places: Places) -> Launch:
     return _gate(tools, places, workers=2)
+
+
+def _gate_that_signs_nothing(tools: Tools, places: Places) -> Launch:
+    return _gate(tools, places, signs=False)
 
 
 def _nginx(tools: Tools, places: Places) -> Launch:
@@ -160,7 +166,21 @@ PEERS: dict[str, Peer] = {
     peer.name: peer
     for peer in (
         Peer(
-            "gate", "gatekeeper", "verifies the session in the store, sets identity headers", None, _gate, __version__
+            "gate",
+            "gatekeeper",
+            "verifies the session in the store, sets identity headers and the signed assertion",
+            None,
+            _gate,
+            __version__,
+        ),
+        Peer(
+            "unsigned",
+            "gatekeeper, assertion off",
+            "the same without the assertion",
+            None,
+            _gate_that_signs_nothing,
+            __version__,
+            only=("verified",),
         ),
         Peer(
             "gate2",
@@ -193,4 +213,4 @@ PEERS: dict[str, Peer] = {
         ),
     )
 }
-QUICK = ("gate", "nginx", "go")
+QUICK = ("gate", "unsigned", "nginx", "go")

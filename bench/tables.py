@@ -15,8 +15,11 @@ STRAINED = 0.7
 CROWDED = "crowded"
 """This workload has a table of its own."""
 
-PARTLY = ("gate2",)
-"""Measured for that table alone."""
+UNSIGNED = "unsigned"
+"""The gate without assertions has a row below the gate's, where the CPU is told."""
+
+PARTLY = ("gate2", UNSIGNED)
+"""Measured for one thing alone."""
 
 Row = list[str]
 
@@ -25,7 +28,7 @@ def cpu_table(run: Run) -> list[Row]:
     """CPU per answer in microseconds; the first row names the columns."""
     names = _measured(run)
     rows = [["CPU per request, µs", *(WORKLOADS[name].title for name in names), "× nginx", "× Go"]]
-    for key, peer in _rows_of(run):
+    for key, peer in _rows_of(run, UNSIGNED):
         ratios = [_times(run.ratio(key, to, "verified")) for to in ("nginx", "go")]
         rows.append([peer.title, *(_number(peer.cpu_us(name)) for name in names), *ratios])
     return rows
@@ -156,9 +159,9 @@ def _measured(run: Run) -> list[str]:
     return [name for name in names if any(name in peer.samples for peer in run.peers.values())]
 
 
-def _rows_of(run: Run) -> list[tuple[str, PeerResult]]:
-    """The proxies of which everything is measured."""
-    return [(key, peer) for key, peer in run.peers.items() if key not in PARTLY]
+def _rows_of(run: Run, also: str = "") -> list[tuple[str, PeerResult]]:
+    """The proxies of which everything is measured, and this one."""
+    return [(key, peer) for key, peer in run.peers.items() if key == also or key not in PARTLY]
 
 
 def _number(value: float | None) -> str:

@@ -113,6 +113,7 @@ def _least_share(run: Run) -> float | None:
 TARGETS: tuple[Target, ...] = (
     Target("verified GET", 0.6, " × Go", _ratio("verified", "go")),
     Target("verified GET", 3, " × nginx", _ratio("verified", "nginx")),
+    Target("verified GET with the assertion", 1.05, " × without", _ratio("verified", "unsigned")),
     Target("mix", 0.8, " × Go", _ratio("mixed", "go")),
     Target("redirect", 1.5, " × Go", _ratio("redirect", "go")),
     Target("1 MB down", 1.5, " × nginx", _ratio("down", "nginx")),

@@ -46,7 +46,7 @@ async function claimsOf(assertion) {
   }
 }
 
-// Who needs to sign in is led there if it is a page that is asked for.  Whose assertion is refused would only come back.
+// Leads to sign in who asks for a page.  Whose assertion is refused would only come back.
 function refuse(request, response) {
   const { "x-auth-assertion": assertion, "sec-fetch-mode": mode, accept = "" } = request.headers;
   const signInUrl = `/sign-in?callbackUrl=${encodeURIComponent(request.url)}`;

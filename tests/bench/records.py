@@ -20,6 +20,7 @@ def a_run() -> Run:
         memory=[Memory(64 * 2**20, 10_240, 1000)],
         reasons={"websocket": "answered 502 to the handshake"},
     )
+    unsigned = PeerResult("gatekeeper, assertion off", "no assertion", samples={"verified": samples(28, 31, 20)})
     nginx = PeerResult(
         "nginx",
         "plain",
@@ -28,5 +29,5 @@ def a_run() -> Run:
         latency=[latency(0.5)],
     )
     go = PeerResult("Go net/http", "verifies", samples={"verified": samples(50)}, latency=[latency(9, achieved=700)])
-    peers = {"gate": gate, "nginx": nginx, "go": go}
+    peers = {"gate": gate, "unsigned": unsigned, "nginx": nginx, "go": go}
     return Run({"cores": "2"}, "2030-01-02T03:04:05+00:00", 3, 2, peers, {"Caddy": "its wheel is missing"})

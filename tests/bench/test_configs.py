@@ -13,7 +13,8 @@ import yaml
 from bench import configs, nginx_configs
 from bench.install import BIN, VENV
 from bench.places import Places
-from gatekeeper.config.load import load_file
+from gatekeeper.config.load import load_file, load_text
+from gatekeeper.config.snapshot import terms_of
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -81,6 +82,16 @@ def test_two_workers_are_all_that_the_second_gate_adds(places: Places) -> None:
     one, two = (yaml.safe_load(configs.gate(places, workers)[0]) for workers in (1, 2))
     refused = configs.gate(places, workers=2)[1]
     assert two == (one if "workers" in refused else one | {"workers": 2})
+
+
+def test_the_gate_signs_unless_it_is_the_one_that_does_not(places: Places) -> None:
+    for signs in (True, False):
+        text, refused = configs.gate(places, signs=signs)
+        settings = load_text(text, source="test", base_dir=places.folder, environ={})
+        assert refused == []
+        assert (terms_of(settings) is not None) is signs
+    one, other = (yaml.safe_load(configs.gate(places, signs=signs)[0]) for signs in (True, False))
+    assert other == one | {"identity": {"assertion": {"enabled": False}}}
 
 
 def test_traefik_has_a_service_for_each_router(places: Places) -> None:

@@ -16,6 +16,20 @@ def test_cpu_table_has_medians_and_ratios() -> None:
     assert cells(table, "nginx") == ["nginx", "10.0", "–", "1.00", "0.20"]
 
 
+def test_the_gate_without_assertions_has_a_row_below_the_gate_and_no_other() -> None:
+    run = a_run()
+    table = tables.cpu_table(run)
+    assert [row[0] for row in table[1:3]] == ["gatekeeper", "gatekeeper, assertion off"]
+    assert table[2][1:] == ["28.0", "–", "2.80", "0.56"]
+    others = [
+        tables.ratio_table(run, "go"),
+        tables.rate_table(run),
+        tables.latency_table(run),
+        tables.memory_table(run),
+    ]
+    assert not [row for table in others for row in table if row[0] == "gatekeeper, assertion off"]
+
+
 def test_ratio_table_leaves_out_what_it_compares_with() -> None:
     table = tables.ratio_table(a_run(), "go")
     assert [row[0] for row in table] == ["× Go net/http", "gatekeeper", "nginx"]

@@ -29,6 +29,16 @@ def test_ratios_of_medians() -> None:
     assert verdict(a_run(), "verified GET", " × nginx").measured == "3.00 × nginx"
 
 
+def test_what_the_assertion_costs() -> None:
+    what, unit = "verified GET with the assertion", " × without"
+    assert verdict(a_run(), what, unit) == Verdict(what, "≤ 1.05 × without", "1.07 × without", False)
+    run = a_run()
+    run.peers["unsigned"].samples["verified"] = samples(29)
+    assert verdict(run, what, unit).is_met
+    del run.peers["unsigned"]
+    assert verdict(run, what, unit).is_met is None
+
+
 def test_what_was_not_measured_is_neither_met_nor_missed() -> None:
     found = verdict(a_run(), "mix", " × Go")
     assert (found.is_met, found.measured, found.word) == (None, MISSING, MISSING)
@@ -80,7 +90,10 @@ def test_a_sentence_names_what_is_missed_and_what_is_missing() -> None:
     run.peers["gate"].samples["redirect"] = samples(100)
     run.peers["go"].samples["redirect"] = samples(50)
     text = in_a_sentence(run)
-    assert text.startswith("4 of 12 targets met; missed: redirect (2.00 × Go, not ≤ 1.50 × Go); not measured: mix, ")
+    missed = (
+        "verified GET with the assertion (1.07 × without, not ≤ 1.05 × without), redirect (2.00 × Go, not ≤ 1.50 × Go)"
+    )
+    assert text.startswith(f"4 of 13 targets met; missed: {missed}; not measured: mix, ")
 
 
 def test_the_table_has_a_row_for_each_target() -> None:
