@@ -25,7 +25,9 @@ from gatekeeper.core.session_data_writing import SessionDataFormat, encode
 from gatekeeper.core.urls import parse_target
 from gatekeeper.stores.sql import SqlStore
 from tests.attacks.judge import Response
-from tests.better_auth_db import execute, iso, session_id
+from tests.better_auth_db import add_session, add_user, create_database, execute, iso, session_id
+from tests.integrations.behind import SIGNED_IN as SIGNED_IN_SECURELY
+from tests.integrations.behind import Behind, example_behind_a_gate
 from tests.real.conftest import HAS_NODE, run_node
 from tests.server.accounts_gates import DATA, PASSWORD, Browser, accounts_gate, migrate_at
 from tests.server.conftest import TOKEN, USER_ID, database, now_ms, upstream
@@ -607,3 +609,84 @@ def test_line_18_one_session_is_revoked_by_token_and_by_id(database: Path, tmp_p
     assert (done.exit_code, done.output) == (0, "1 session revoked\n")
     with closing(sqlite3.connect(database)) as connection:
         assert connection.execute("select count(*) from session where token = ?", (TOKEN,)).fetchone() == (0,)
+
+
+# --- through an app behind the gate ----------------------------------------------------------------------------------
+
+
+async def app_reads(behind: Behind) -> Response:
+    """What a route handler of the app answers that tells the session it reads."""
+    return await behind.ask("/api/me", SIGNED_IN_SECURELY, "Accept: application/json")
+
+
+async def test_line_6_reading_the_session_in_the_app_gives_session_and_user_or_none(database: Path) -> None:
+    async with example_behind_a_gate("aiohttp_app.py", database) as behind:
+        document = json.loads((await app_reads(behind)).body)
+        assert document.keys() == {"session", "user"}
+        assert document["user"]["id"] == document["session"]["userId"] == USER_ID
+        assert TOKEN not in json.dumps(document)
+        assert (await behind.ask("/", SIGNED_IN_SECURELY)).body == f"Hello {USER_ID}".encode()
+        assert (await behind.ask("/")).body == b"Hello nobody"
+
+
+async def test_line_7_a_route_handler_of_the_app_answers_401_without_a_session(database: Path) -> None:
+    async with example_behind_a_gate("aiohttp_app.py", database) as behind:
+        refused = await behind.ask("/api/me", "Accept: application/json")
+        answer = await app_reads(behind)
+    assert refused.status == 401
+    assert json.loads(refused.body)["error"] == "Unauthorized"
+    assert (answer.status, json.loads(answer.body)["user"]["name"]) == (200, "Ada Łoś")
+
+
+async def test_line_14_pages_that_slip_through_are_guarded_again_by_the_app(database: Path) -> None:
+    """Through the gate, which lets everybody pass there, and around it."""
+    async with example_behind_a_gate("aiohttp_app.py", database) as behind:
+        for slipped in (behind.ask, behind.ask_around):
+            page = await slipped("/api/me", PAGE)
+            assert (page.status, page.values("location")) == (307, ["/sign-in?callbackUrl=%2Fapi%2Fme"])
+        around = await behind.ask_around("/dashboard?tab=1", PAGE, SIGNED_IN_SECURELY)
+        assert around.values("location") == ["/sign-in?callbackUrl=%2Fdashboard%3Ftab%3D1"]
+        assert (await behind.ask("/dashboard", PAGE, SIGNED_IN_SECURELY)).status == 200
+
+
+@pytest.mark.parametrize("has_plugin", [True, False])
+async def test_line_15_the_fields_of_the_user_in_the_app(tmp_path: Path, has_plugin: bool) -> None:
+    """The second factor is told with that plugin alone."""
+    path, now = tmp_path / "auth.db", now_ms()
+    create_database(path, "admin+organization+twoFactor" if has_plugin else "core")
+    more = {"twoFactorEnabled": 0} if has_plugin else {"image": "https://img.test/ada.png"}
+    add_user(path, id=USER_ID, name="Ada Łoś", email="Ada@Example.TEST", email_verified=False, **more)
+    add_session(path, user_id=USER_ID, token=TOKEN, expires_at_ms=now + HOUR_MS, created_at_ms=now)
+    execute(path, "update user set updatedAt = ?", (iso(1_790_000_000_123),))
+    async with example_behind_a_gate("aiohttp_app.py", path) as behind:
+        user = json.loads((await app_reads(behind)).body)["user"]
+    assert user == {
+        "id": USER_ID,
+        "name": "Ada Łoś",
+        "email": "Ada@Example.TEST",
+        "emailVerified": False,
+        "image": None if has_plugin else "https://img.test/ada.png",
+        "createdAt": "2026-09-21T14:13:20.000Z",
+        "updatedAt": "2026-09-21T14:13:20.123Z",
+    } | ({"twoFactorEnabled": False} if has_plugin else {})
+
+
+@pytest.mark.parametrize(("address", "agent"), [(None, None), ("203.0.113.7", "Firefox")])
+async def test_line_16_the_fields_of_the_session_in_the_app(
+    database: Path, address: str | None, agent: str | None
+) -> None:
+    expires, created = now_ms() + 60_000, now_ms() - HOUR_MS
+    columns = "expiresAt = ?, createdAt = ?, updatedAt = ?, ipAddress = ?, userAgent = ?"
+    dates = (iso(expires), iso(created), iso(created + 1))
+    execute(database, f"update session set {columns}", (*dates, address, agent))  # noqa: S608
+    async with example_behind_a_gate("aiohttp_app.py", database) as behind:
+        session = json.loads((await app_reads(behind)).body)["session"]
+    assert session == {
+        "id": session_id(TOKEN),
+        "userId": USER_ID,
+        "expiresAt": iso(expires),
+        "createdAt": iso(created),
+        "updatedAt": iso(created + 1),
+        "ipAddress": address,
+        "userAgent": agent,
+    }
