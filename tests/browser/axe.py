@@ -12,11 +12,12 @@ async def axe(page: Page) -> list[str]:
 
     The page's Content-Security-Policy stays in force; what the checker needs is brought in beside it.
     """
-    await page.evaluate(_checker())
-    found = await page.evaluate("() => axe.run()")
+    if await page.evaluate("() => typeof axe") == "undefined":
+        await page.evaluate(_checker())
+    found = await page.evaluate("() => axe.run({resultTypes: ['violations']}).then((found) => found.violations)")
     return [
         f"{one['id']}: {one['help']}: {', '.join(' '.join(map(str, node['target'])) for node in one['nodes'])}"
-        for one in found["violations"]
+        for one in found
     ]
 
 

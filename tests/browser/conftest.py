@@ -8,6 +8,7 @@ connection belongs to: a fixture here needs `loop_scope="session"`.
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -19,9 +20,11 @@ HERE = Path(__file__).parent
 PATIENCE_MS = 60_000
 """How long the browser may take for one step: only a test that fails waits as long."""
 
+_BAD_STATUS = "Failed to load resource: the server responded with a status of "
+
 FLAGS = ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--no-proxy-server"]
 
-NewContext = Callable[[], Awaitable[BrowserContext]]
+NewContext = Callable[..., Awaitable[BrowserContext]]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -55,12 +58,13 @@ def complaints() -> list[str]:
 async def new_context(chromium: Browser, complaints: list[str]) -> AsyncIterator[NewContext]:
     """Makes browsers that know nothing of each other, as on several devices.  Fails what leaves a complaint.
 
+    Its arguments are Playwright's.
     A test asks for its site first: then pages end before it does, and do not complain that it has gone.
     """
     contexts: list[BrowserContext] = []
 
-    async def make() -> BrowserContext:
-        context = await chromium.new_context()
+    async def make(**options: Any) -> BrowserContext:
+        context = await chromium.new_context(**options)
         context.set_default_timeout(PATIENCE_MS)
         context.on("weberror", lambda error: complaints.append(_of_error(error)))
         context.on("console", lambda message: complaints.extend(_of_console(message)))
@@ -89,4 +93,8 @@ def _of_error(error: WebError) -> str:
 
 
 def _of_console(message: ConsoleMessage) -> list[str]:
-    return [f"console: {message.text}"] if message.type == "error" else []
+    """What is an error.  That the page itself has an error's status is none: what it says is for a person."""
+    if message.type != "error":
+        return []
+    is_of_page = message.page is not None and message.location.get("url") == message.page.url
+    return [] if is_of_page and message.text.startswith(_BAD_STATUS) else [f"console: {message.text}"]

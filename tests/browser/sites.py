@@ -12,7 +12,7 @@ from gatekeeper.config.load import load_text
 from gatekeeper.migrate_command import migrate_accounts
 from tests.server.gates import FOUR_LINES, SECRET, RunningGate, running_gate
 
-ACCOUNTS = "accounts: {enabled: true, sign_up: true}\n"
+ACCOUNTS = "accounts: {{enabled: true, sign_up: true}}\n"
 EMAIL, PASSWORD = "ada@example.test", "a long enough password"
 
 
@@ -41,13 +41,15 @@ async def serving(pages: Mapping[str, str | bytes]) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def accounts_gate(upstream: str, database: Path, more: str = "") -> AsyncIterator[RunningGate]:
+async def accounts_gate(
+    upstream: str, database: Path, more: str = "", *, text: str = FOUR_LINES + ACCOUNTS
+) -> AsyncIterator[RunningGate]:
     """A gate in accounts mode, where anybody may sign up, in front of this app.  It leaves patience to Playwright."""
-    config = FOUR_LINES.format(upstream=upstream, secret=SECRET, database=database) + ACCOUNTS
+    config = text.format(upstream=upstream, secret=SECRET, database=database)
     settings = load_text(config, source="test.yaml", base_dir=database.parent, environ={})
     async for _ in migrate_accounts(settings):
         pass
-    async with running_gate(upstream, database, ACCOUNTS + more, patience_s=None) as gate:
+    async with running_gate(upstream, database, more, text=text, patience_s=None) as gate:
         yield gate
 
 

@@ -1,8 +1,33 @@
-"""What a visitor does, in few words."""
+"""What visitors do, in few words."""
 
-from playwright.async_api import Page
+from typing import Any
+
+from playwright.async_api import BrowserContext, Page
+
+from tests.browser.conftest import NewContext
+from tests.server.gates import RunningGate
 
 EMAIL, PASSWORD = "ada@example.test", "correct horse battery"
+
+
+class Visitors:
+    """Browsers at this gate that know nothing of each other."""
+
+    def __init__(self, new_context: NewContext, gate: RunningGate) -> None:
+        self.gate = gate
+        self._new_context = new_context
+        self._contexts: list[BrowserContext] = []
+
+    async def page(self, **options: Any) -> Page:
+        """A page of a new browser; `options` are Playwright's."""
+        context = await self._new_context(base_url=self.gate.url, **({"locale": "en"} | options))
+        self._contexts.append(context)
+        return await context.new_page()
+
+    async def leave(self) -> None:
+        """Close all, so that none complains that the site has gone."""
+        for context in self._contexts:
+            await context.close()
 
 
 async def sign_up(page: Page, path: str = "/sign-up") -> None:
