@@ -35,7 +35,7 @@ instructions: $(VENV)/.runtime  ## Count what a request takes; fails where it is
 profile: $(VENV)/.runtime  ## Where the time of a request goes, by library, system call and function
 	@$(BIN)/python -m bench.profile $(BENCH_ARGS)
 
-drills: $(VENV)/.dev tests/real/node_modules/.ready servers  ## What needs real time: bodies, attacks, slow clients, drain, keys, outages, revocation, workers, soak
+drills: $(VENV)/.dev tests/real/node_modules/.ready servers  ## What needs real time: bodies, attacks, slow clients, drain, keys, outages, revocation, signing out others, workers, soak
 	@set -e; for drill in $(DRILLS); do echo "== $$drill"; $(BIN)/python $$drill; done
 
 soak: $(VENV)/.dev  ## Ten minutes at half of what the gate can do: errors, memory, descriptors
