@@ -7,9 +7,11 @@ import json
 import re
 import sqlite3
 import time
-from collections.abc import AsyncIterator
-from contextlib import closing
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, closing
+from html import unescape
 from pathlib import Path
+from urllib.parse import unquote, urlencode
 
 import pytest
 from click.testing import CliRunner
@@ -32,6 +34,8 @@ from tests.real.conftest import HAS_NODE, run_node
 from tests.server.accounts_gates import DATA, PASSWORD, Browser, accounts_gate, migrate_at
 from tests.server.conftest import TOKEN, USER_ID, database, now_ms, upstream
 from tests.server.gates import COOKIE, SECRET, RunningGate, cookie_value, running_gate
+from tests.server.pages.browsing import FIREFOX, SAFARI
+from tests.server.test_people_pages import Browser as PageBrowser
 from tests.server.test_session_data_decides import Fed, fed
 from tests.server.upstreams import RecordingUpstream
 from tests.server.wire import ask, mirrored
@@ -690,3 +694,149 @@ async def test_line_16_the_fields_of_the_session_in_the_app(
         "ipAddress": address,
         "userAgent": agent,
     }
+
+
+CHROME = (
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0.0.0 Safari/537.36"
+)
+SESSIONS = "/.gatekeeper/sessions"
+MODES = ("companion", "accounts")
+AGENTS = (FIREFOX, SAFARI, CHROME)
+"""Those of Ada's devices at the page of active sessions, in the order in which they signed in."""
+
+
+class AtPage:
+    """Ada's three devices and Eve's one, with browsers that show the page of active sessions."""
+
+    def __init__(self, gate: RunningGate, database: Path, cookies: Sequence[str]) -> None:
+        self.database = database
+        self._tokens = [unquote(value).rpartition(".")[0] for value in cookies]
+        self._gate = gate
+        self._cookies = cookies
+        self.laptop, self.phone, self.desktop, self.eve = (PageBrowser(gate, {COOKIE: value}) for value in cookies)
+
+    async def live(self) -> list[bool]:
+        """Whether each device is let through now, Eve's last; only the sessions of those are in the database."""
+        headers = [f"Cookie: {COOKIE}={value}" for value in self._cookies]
+        statuses = [(await ask(self._gate.port, "GET", "/dashboard", header)).status for header in headers]
+        assert set(statuses) <= {200, 401}
+        live = [status == 200 for status in statuses]
+        with closing(sqlite3.connect(self.database)) as connection:
+            kept = {token for (token,) in connection.execute("select token from session")}
+        assert kept == {token for token, is_live in zip(self._tokens, live, strict=True) if is_live}
+        return live
+
+
+@asynccontextmanager
+async def in_companion_mode(upstream: RecordingUpstream, database: Path) -> AsyncIterator[AtPage]:
+    add_user(database, id="eve", name="Eve", email="eve@example.test")
+    execute(database, "update session set userAgent = ?, ipAddress = '203.0.113.7'", (FIREFOX,))
+    owners = {"A" * 32: (USER_ID, SAFARI), "B" * 32: (USER_ID, CHROME), "E" * 32: ("eve", "Eve/1.0")}
+    for number, (token, (user_id, agent)) in enumerate(owners.items()):
+        dates = {"created_at_ms": now_ms() - 3_000 + 1_000 * number, "expires_at_ms": now_ms() + HOUR_MS}
+        add_session(database, user_id=user_id, token=token, userAgent=agent, ipAddress="203.0.113.7", **dates)
+    async with running_gate(upstream.url, database) as gate:
+        yield AtPage(gate, database, [cookie_value(token) for token in (TOKEN, *owners)])
+
+
+@asynccontextmanager
+async def in_accounts_mode(upstream: RecordingUpstream, path: Path) -> AsyncIterator[AtPage]:
+    place = SqliteAccounts(path)
+    await migrate_at(place.url)
+    more = "trusted_proxies: [127.0.0.1]\n"
+    async with accounts_gate(upstream.url, place.url, path.parent, more) as gate:
+        address = "X-Forwarded-For: 203.0.113.7"
+        browsers = [Browser(gate.url, f"User-Agent: {agent}", address) for agent in (*AGENTS, "Eve/1.0")]
+        first, *others, eve = browsers
+        await first.sign_up()
+        for other in others:
+            await other.sign_in()
+        await eve.sign_up("eve@example.test", "Eve")
+        yield AtPage(gate, path, [browser.cookies[COOKIE] for browser in browsers])
+
+
+@pytest.fixture(params=MODES)
+async def at_page(request: pytest.FixtureRequest, upstream: RecordingUpstream, database: Path) -> AsyncIterator[AtPage]:
+    is_companion = request.param == "companion"
+    async with (
+        in_companion_mode(upstream, database)
+        if is_companion
+        else in_accounts_mode(upstream, database.with_name("accounts.db"))
+    ) as at_page:
+        assert await at_page.live() == [True] * 4
+        yield at_page
+
+
+async def press(browser: PageBrowser, button: str) -> Response:
+    """What comes of a button of the page that the browser shows, by its text or its label."""
+    forms = re.findall(r"<form(.*?)>(.*?)</form>", browser.page, re.DOTALL)
+    name = re.compile(rf'<button[^>]*(?:aria-label="{re.escape(button)}"[^>]*>|>\s*{re.escape(button)}\s*</button>)')
+    ((given, inside),) = [form for form in forms if name.search(unescape(form[1]))]
+    (action,) = re.findall(r'action="(.*?)"', given)
+    fields = dict(re.findall(r'<input type="hidden" name="(.*?)" value="(.*?)"', inside))
+    if 'method="get"' in given:
+        return await browser.get(f"{action}?{urlencode(fields)}")
+    browser.page = inside
+    return await browser.send(action, fields)
+
+
+async def test_line_17_devices_are_named_on_the_page(at_page: AtPage) -> None:
+    await at_page.phone.get(SESSIONS)
+    page = at_page.phone.page
+    names = re.findall("<h2>(.*?)</h2>", page)
+    assert names[0] == "Safari on iPhone"
+    assert sorted(names) == ["Chrome on Windows", "Firefox on Linux", "Safari on iPhone"]
+    assert page.count("This device") == 1
+    assert page.index("Safari on iPhone") < page.index("This device") < page.index(names[1])
+    assert (page.count(">203.0.113.7<"), "Eve" in page) == (3, False)
+
+
+async def test_line_18_one_session_is_revoked_on_the_page(at_page: AtPage) -> None:
+    await at_page.laptop.get(SESSIONS)
+    assert (await press(at_page.laptop, "Sign out: Safari on iPhone")).values("location") == [SESSIONS]
+    assert await at_page.live() == [True, False, True, True]
+    await at_page.laptop.get(SESSIONS)
+    assert "Done. The device has been signed out." in at_page.laptop.page
+    assert re.findall("<h2>(.*?)</h2>", at_page.laptop.page) == ["Firefox on Linux", "Chrome on Windows"]
+    assert (await at_page.phone.get(SESSIONS)).status == 303
+
+
+async def test_line_18_only_one_s_own_are_revoked_on_the_page(at_page: AtPage) -> None:
+    with closing(sqlite3.connect(at_page.database)) as connection:
+        ((theirs,),) = connection.execute("select id from session where userAgent = 'Eve/1.0'").fetchall()
+    await at_page.laptop.get(SESSIONS)
+    await at_page.laptop.send(SESSIONS, {"revoke": theirs})
+    assert await at_page.live() == [True] * 4
+
+
+async def test_line_18_this_device_is_signed_out_on_the_page(at_page: AtPage) -> None:
+    await at_page.laptop.get(SESSIONS)
+    assert (await press(at_page.laptop, "Sign out: Firefox on Linux")).status == 303
+    assert COOKIE not in at_page.laptop.cookies
+    assert await at_page.live() == [False, True, True, True]
+
+
+async def test_line_18_a_form_that_another_page_made_ends_nothing(at_page: AtPage) -> None:
+    """Neither that of a stranger, nor that of another session."""
+    await at_page.phone.get(SESSIONS)
+    theirs = dict(re.findall(r'<input type="hidden" name="(token)" value="(.*?)"', at_page.phone.page))
+    for token in (theirs, {"token": ""}):
+        assert (await at_page.laptop.send(SESSIONS, {"others": "yes", **token})).status == 403
+    assert await at_page.live() == [True] * 4
+
+
+async def test_line_19_sign_out_of_all_other_devices_stands_on_the_page_and_asks_first(at_page: AtPage) -> None:
+    browser = at_page.desktop
+    await browser.get(SESSIONS)
+    assert (await press(browser, "Sign out of all other devices")).status == 200
+    assert "<h1>Sign out of 2 other devices?</h1>" in browser.page
+    assert [name in browser.page for name in ("Firefox on Linux", "Safari on iPhone", "Chrome on Windows")] == [
+        *(True, True, False)
+    ]
+    assert await at_page.live() == [True] * 4
+    assert (await press(browser, "Yes, sign out of 2 devices")).values("location") == [SESSIONS]
+    assert await at_page.live() == [False, False, True, True]
+    await browser.get(SESSIONS)
+    assert "Done. 2 other devices have been signed out." in browser.page
+    assert "You are signed in on this device only." in browser.page
+    assert "Sign out of all other devices" not in browser.page
