@@ -1,11 +1,16 @@
 """Where the pages lead to: always our own origin, whatever the callback says (class 9 of the attacks)."""
 
+import re
+from html import unescape
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
 from tests.attacks.test_09_callbacks import FOREIGN, LOCAL, where_a_browser_goes
 from tests.server.pages.browsing import EMAIL, OWN, PASSWORD, PagesSite
+from tests.server.test_people_pages import Browser, accounts_gate
+from tests.server.upstreams import RecordingUpstream
 
 HOST = OWN.partition("://")[2]
 MORE = [
@@ -76,6 +81,47 @@ async def test_no_page_leads_away(callback: str) -> None:
         assert (shown.status, shown.location) == (303, "/"), callback
     assert page.inputs["callbackUrl"] == "/"
     assert 'href="/sign-up"' in page.html  # nothing of it goes on to the other form either
+
+
+PATHS = [
+    *("/sign-in", "/sign-up", "/.gatekeeper/signed-out", "/.gatekeeper/sessions", "/.gatekeeper/change-password"),
+    *("/.gatekeeper/forgot-password", "/.gatekeeper/reset-password", "/.gatekeeper/verify-email"),
+]
+NAMES = ("callbackUrl", "callbackURL", "redirectTo", "return_to", "next", "rd", "url", "error", "token")
+
+
+@pytest.mark.parametrize("callback", CORPUS, ids=lambda text: ascii(text)[:60])
+async def test_nothing_on_any_page_leads_away(callback: str) -> None:
+    """Whatever a link to the page may call it, who is signed in or not."""
+    site = PagesSite()
+    await site.sign_up()
+    signed_in, stranger = site.browser(), site.browser()
+    await signed_in.sign_in()
+    value = quote(callback, safe="", errors="surrogatepass")
+    query = "&".join(f"{name}={value}" for name in NAMES)
+    for path in PATHS:
+        for browser, more in ((signed_in, "&reauth=1"), (signed_in, ""), (stranger, "")):
+            shown = await browser.get(f"{path}?{query}{more}")
+            leads = re.findall(r'(?:href|action|formaction|content|src)="(.*?)"', shown.html)
+            leads += [] if shown.location is None else [shown.location]
+            leads = [unescape(lead) for lead in leads if not lead.startswith("data:image/svg+xml,%3Csvg ")]
+            assert [lead for lead in leads if "evil" in lead or goes(lead) != "http://" + HOST] == [], path
+            assert "http-equiv" not in shown.html
+
+
+async def test_signing_out_and_clearing_cookies_lead_nowhere_else(tmp_path: Path, upstream: RecordingUpstream) -> None:
+    async with accounts_gate(tmp_path, upstream) as gate:
+        browser = Browser(gate)
+        for callback in [text.replace("{host}", gate.host) for text in [*FOREIGN, *MORE]]:
+            fields = {"callbackUrl": callback}
+            browser.page = ""
+            out = await browser.send("/.gatekeeper/sign-out", fields)
+            assert (out.status, out.values("location")) == (303, ["/"]), callback
+            cleared = await browser.send("/.gatekeeper/clear-cookies", fields)
+            assert (cleared.status, cleared.values("location")) == (303, ["/sign-in?callbackUrl=%2F"]), callback
+        for callback in LOCAL:
+            out = await browser.send("/.gatekeeper/sign-out", {"callbackUrl": callback})
+            assert out.values("location") == [callback]
 
 
 @pytest.mark.parametrize("callback", LOCAL)
