@@ -68,7 +68,7 @@ async def test_lists_and_ends_what_better_auth_has_begun(tmp_path: Path, way: st
 
 
 @pytest.mark.parametrize("way", ["store", "calls"])
-async def test_ends_all_others(tmp_path: Path, way: str) -> None:
+async def test_ends_all_others_and_then_this_one(tmp_path: Path, way: str) -> None:
     async with gate_before_app(tmp_path, way) as (gate, url), signed_in_twice(url) as (one, other):
         browser = browser_of(gate, one)
         await browser.get(f"{SESSIONS}?confirm=others")
@@ -78,6 +78,9 @@ async def test_ends_all_others(tmp_path: Path, way: str) -> None:
         assert "Done. 1 other device has been signed out." in browser.page
         assert await other.ask("GET", "/get-session?disableCookieCache=true") is None
         assert await one.ask("GET", "/get-session?disableCookieCache=true") is not None
+        out = await browser.send("/.gatekeeper/sign-out", {"callbackUrl": "/"})
+        assert (out.status, out.values("location")) == (303, ["/"])
+        assert await one.ask("GET", "/get-session?disableCookieCache=true") is None
 
 
 async def test_says_that_the_app_asks_for_a_recent_sign_in(tmp_path: Path) -> None:
