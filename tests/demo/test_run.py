@@ -128,7 +128,8 @@ async def test_ada_signs_out_her_other_devices_and_curl_with_them() -> None:
         assert demo.jar.stat().st_mode & 0o777 == 0o600
         async with curl.get("/dashboard", headers=sent) as response:
             assert (await response.json())["user"]["name"] == "Ada Lovelace"
-        await send_form(browser, "/sign-in", email="ada@example.com", password=PASSWORD)
+        async with await send_form(browser, "/sign-in", email="ada@example.com", password=PASSWORD) as response:
+            assert response.status == 200
         async with browser.get("/.gatekeeper/sessions") as response:
             page = await response.text()
         assert "You are signed in on 4 other devices." in page
