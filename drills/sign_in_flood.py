@@ -24,7 +24,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from tempfile import TemporaryDirectory
 
 import uvloop
 from rig.app import running_app
@@ -33,7 +32,7 @@ from rig.figures import percentile
 from rig.gate import NO_ADMIN, RunningGate, running_gate
 from rig.processes import Process, open_processes
 from rig.sign_ins import PASSWORD, cookies_of, migrate, new_address, sign_in, sign_up
-from rig.stores import PostgresStore
+from rig.stores import empty_postgres, empty_sqlite
 
 WORKERS = 2
 ACCOUNTS, STRANGER_TRIES, SHARED_TRIES = 20, 3, 8
@@ -91,20 +90,7 @@ class Scene:
             self.failures.append(f"{answer.status} without the time to come again")
 
 
-@asynccontextmanager
-async def _sqlite() -> AsyncIterator[str]:
-    """The URL of a file that is not there yet."""
-    with TemporaryDirectory() as folder:
-        yield f"sqlite:///{folder}/auth.db"
-
-
-@asynccontextmanager
-async def _postgres() -> AsyncIterator[str]:
-    async with PostgresStore.opened() as store:
-        yield store.url
-
-
-STORES = {"sqlite": _sqlite, "postgres": _postgres}
+STORES = {"sqlite": empty_sqlite, "postgres": empty_postgres}
 
 
 @asynccontextmanager

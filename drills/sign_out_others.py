@@ -20,7 +20,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from tempfile import TemporaryDirectory
 from urllib.parse import urlencode
 
 import uvloop
@@ -29,7 +28,7 @@ from rig.client import Answer, Lost, Stream, ask_once, request
 from rig.figures import percentile
 from rig.gate import NO_ADMIN, RunningGate, running_gate
 from rig.sign_ins import PASSWORD, cookies_of, migrate, new_address, sign_in, sign_up
-from rig.stores import MariadbStore, PostgresStore
+from rig.stores import MariadbStore, empty_postgres, empty_sqlite
 
 OTHERS = 2
 REST_S = 0.01
@@ -192,27 +191,14 @@ def _figures(values: Sequence[float]) -> str:
 
 
 @asynccontextmanager
-async def _sqlite() -> AsyncIterator[str]:
-    """The URL of a file that is not there yet."""
-    with TemporaryDirectory() as folder:
-        yield f"sqlite:///{folder}/auth.db"
-
-
-@asynccontextmanager
-async def _postgres() -> AsyncIterator[str]:
-    async with PostgresStore.opened() as store:
-        yield store.url
-
-
-@asynccontextmanager
 async def _mariadb() -> AsyncIterator[str]:
     async with MariadbStore.opened() as store:
         yield store.url
 
 
 PLACES = {
-    "sqlite": Place("SQLite", _sqlite),
-    "postgresql": Place("PostgreSQL", _postgres),
+    "sqlite": Place("SQLite", empty_sqlite),
+    "postgresql": Place("PostgreSQL", empty_postgres),
     "mariadb": Place("MariaDB", _mariadb, refused_s=1.2, ended_s=1.5),
 }
 

@@ -384,3 +384,17 @@ _DATE = re.compile("At$")
 def _texts(row: dict[str, Any]) -> dict[str, Any]:
     """The row as SQLite gets it."""
     return {name: iso(value) if _DATE.search(name) else value for name, value in row.items()}
+
+
+@asynccontextmanager
+async def empty_sqlite() -> AsyncIterator[str]:
+    """The URL of a file that is not there yet."""
+    with TemporaryDirectory() as folder:
+        yield f"sqlite:///{folder}/auth.db"
+
+
+@asynccontextmanager
+async def empty_postgres() -> AsyncIterator[str]:
+    """The URL of a database of a server of its own."""
+    async with PostgresStore.opened() as store:
+        yield store.url
