@@ -69,7 +69,7 @@ async def test_by_keyboard_alone(page: Page) -> None:
     await sign_up(page)
     await page.context.clear_cookies()
     await page.goto("/sign-in?callbackUrl=%2Fdashboard")
-    await page.keyboard.type(EMAIL)  # the first field has the focus
+    await type_email(page)
     await page.keyboard.press("Tab")
     await page.keyboard.type(PASSWORD)
     await page.keyboard.press("Tab")
@@ -88,7 +88,7 @@ async def test_all_other_devices_are_signed_out_by_keyboard_alone(visitors: Visi
     await sign_up(other)
     page = await visitors.page(java_script_enabled=has_script)
     await page.goto(f"/sign-in?callbackUrl={SESSIONS}")
-    await page.keyboard.type(EMAIL)
+    await type_email(page)
     await tab_to(page, "Password")
     await page.keyboard.type(PASSWORD)
     await page.keyboard.press("Enter")
@@ -104,6 +104,12 @@ async def test_all_other_devices_are_signed_out_by_keyboard_alone(visitors: Visi
     await tab_to(page, re.compile("Sign out: "))
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("heading", level=1)).to_have_text("You are signed out")
+
+
+async def type_email(page: Page) -> None:
+    """Type into the first field: the browser gives it the focus by itself, which may be a little after the load."""
+    await expect(page.get_by_label("E-mail address")).to_be_focused()
+    await page.keyboard.type(EMAIL)
 
 
 async def tab_to(page: Page, name: str | re.Pattern[str]) -> None:
