@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from gatekeeper.config.schema import Settings
 from gatekeeper.config.smtp_url import parse_smtp_url
-from gatekeeper.config.snapshot import Snapshot, account_base
+from gatekeeper.config.snapshot import account_base
 from gatekeeper.core.attempts import Limit
 from gatekeeper.server.auth_api import AuthApi
 from gatekeeper.server.auth_call import AuthSettings, Services
@@ -45,7 +45,7 @@ async def open_accounts_mode(settings: Settings, gate: Gate, streams: Streams) -
         data_cookies=gate.runtime.data_cookies,
     )
     gate.telemetry.gauge("gatekeeper_passwords_waiting", _WAITING, lambda: {(): passwords.waiting})
-    api = AuthApi(_auth_settings(settings, gate.runtime.snapshot), services, gate.clock)
+    api = AuthApi(_auth_settings(settings, gate), services, gate.clock)
     try:
         yield api
     finally:
@@ -71,7 +71,8 @@ def _shares(settings: Settings) -> tuple[int, int]:
     return cores, cores if settings.workers == "auto" else settings.workers
 
 
-def _auth_settings(settings: Settings, snapshot: Snapshot) -> AuthSettings:
+def _auth_settings(settings: Settings, gate: Gate) -> AuthSettings:
+    snapshot = gate.runtime.snapshot
     accounts, fields = settings.accounts, settings.store.fields
     return AuthSettings(
         keys=snapshot.keys,
@@ -87,4 +88,5 @@ def _auth_settings(settings: Settings, snapshot: Snapshot) -> AuthSettings:
         bearer=snapshot.bearer,
         user_fields=fields.user,
         session_fields=fields.session,
+        look=gate.pages.look,
     )

@@ -16,7 +16,7 @@ import msgspec
 
 from gatekeeper.core.errors import SchemaFault, StoreError, StoreUnavailable
 from gatekeeper.core.model import Reason
-from gatekeeper.server.answers import NO_STORE, Answer, json_answer, page_headers
+from gatekeeper.server.answers import NO_STORE, Answer, json_answer, page_answer
 from gatekeeper.server.auth_bodies import (
     FORM,
     JSON,
@@ -50,16 +50,14 @@ from gatekeeper.server.auth_sessions import (
 )
 from gatekeeper.server.auth_signing import sign_in, sign_out, sign_up
 from gatekeeper.server.auth_users import change_password, update_user
+from gatekeeper.server.pages import dress
+from gatekeeper.server.troubles import Troubles
 
 logger = logging.getLogger("gatekeeper")
 
 _NOT_FOUND = Answer(404, (NO_STORE,), b"", Reason.NOT_FOUND)
-_MOST_TROUBLES = 8
 _CODE = re.compile("['A-Za-z0-9_-]+")
-_ERROR_PAGE = (
-    '<!doctype html><html lang="en"><meta charset="utf-8"><title>Error</title>'
-    "<p>Something went wrong: <code>{code}</code>.</html>\n"
-)
+_VARY = (b"Vary", b"Accept-Language")
 
 
 async def _ok(call: Call) -> Answer | Refusal:
@@ -70,14 +68,18 @@ async def _error(call: Call) -> Answer | Refusal:
     """A page that names an error; a code that is no word is not shown."""
     given = call.query.get("error")
     code = given if isinstance(given, str) and _CODE.fullmatch(given) else "UNKNOWN"
-    return Answer(200, page_headers(), _ERROR_PAGE.format(code=code.replace("'", "&#39;")).encode())
+    values = dress(call.words, call.settings.look) | {"code": code}
+    return page_answer(200, "auth_error.html", values, (_VARY,))
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What a call came to, and the Set-Cookie lines that go with its answer, whatever that is."""
+    """What a call came to, the Set-Cookie lines that go with its answer, whatever that is, and the tokens of the
+    sessions that it has ended.
+    """
 
     result: Answer | Refusal
     cookie_lines: tuple[str, ...] = ()
+    ended: tuple[str, ...] = ()
 
 
 class _Route(msgspec.Struct, frozen=True):
@@ -155,7 +157,7 @@ class AuthApi:
         self._settings = settings
         self._services = services
         self._clock = clock
-        self._troubles: set[str] = set()
+        self._troubles = Troubles("account calls cannot be carried out", "account calls can be carried out again")
         self._left: set[asyncio.Task[Outcome]] = set()
 
     @property
@@ -229,26 +231,14 @@ class AuthApi:
             result = await route.call(call)
         except StoreUnavailable as error:
             hint = "; `gatekeeper migrate` makes what is missing" if isinstance(error, SchemaFault) else ""
-            self._note(f"{error}{hint}")
+            self._troubles.began(f"{error}{hint}")
             return Outcome(STORE_UNAVAILABLE)
         except StoreError as error:
             logger.info("an account call has what cannot be stored: %s", error)
             return Outcome(NOT_STORABLE)
         if isinstance(result, Answer) and route.shape is not None and route.shape.is_required:
-            self._note(None)  # it has asked the store for something
-        return Outcome(result, tuple(call.cookie_lines))
-
-    def _note(self, trouble: str | None) -> None:
-        """Log the store's trouble when it begins, shows in another way and ends, not for each call.
-
-        What is under way when a server ends fails in several ways, by turns: each is logged once.
-        """
-        if trouble is None and self._troubles:
-            logger.warning("account calls can be carried out again")
-            self._troubles.clear()
-        elif trouble is not None and trouble not in self._troubles and len(self._troubles) < _MOST_TROUBLES:
-            logger.error("account calls cannot be carried out: %s", trouble)
-            self._troubles.add(trouble)
+            self._troubles.ended()  # it has asked the store for something
+        return Outcome(result, tuple(call.cookie_lines), tuple(call.ended))
 
     def _route_of(self, request: AuthRequest) -> tuple[_Route | None, str]:
         """The route of a request, and what its path has of its own."""

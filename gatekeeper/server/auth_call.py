@@ -4,7 +4,7 @@ A call is a function of this and nothing else: the time is a number, randomness 
 services, so that each can be replayed.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, Protocol
 
 import msgspec
@@ -17,7 +17,9 @@ from gatekeeper.core.session_cookies import CookieScope
 from gatekeeper.core.session_data_writing import SessionDataFormat
 from gatekeeper.server.auth_bodies import Body, Json, Query
 from gatekeeper.server.data_cookies import DataCookies
+from gatekeeper.server.look import PLAIN, Look
 from gatekeeper.server.passwords import Busy, Line
+from gatekeeper.server.texts import ENGLISH, Words, words_for
 from gatekeeper.server.throttle import Admitted, Wait
 from gatekeeper.stores.accounts import AccountStore
 
@@ -38,7 +40,7 @@ class AuthSettings(msgspec.Struct, frozen=True):
 
     `base_path` has no slash at its end.  `data_format` is None where no session_data cookies are written.  The
     declared further fields of users and sessions are those that their owner may change.  `revoke_on_reset`: whoever
-    resets a password that was forgotten ends all sessions of the account.
+    resets a password that was forgotten ends all sessions of the account.  `look` is that of the error page.
     """
 
     keys: Keys
@@ -55,6 +57,7 @@ class AuthSettings(msgspec.Struct, frozen=True):
     user_fields: tuple[str, ...] = ()
     session_fields: tuple[str, ...] = ()
     revoke_on_reset: bool = True
+    look: Look = PLAIN
 
 
 class Sessions(Protocol):
@@ -100,12 +103,13 @@ class Throttle(Protocol):
 
 
 class Message(msgspec.Struct, frozen=True):
-    """A mail to a user with a link in it, and the token that the link has."""
+    """A mail to a user with a link in it, the token that the link has, and the language of who asked for it."""
 
     kind: Literal["reset-password", "verify-email"]
     user: User
     url: str
     token: str
+    words: Words = ENGLISH
 
 
 class Mail(Protocol):
@@ -139,12 +143,13 @@ class Call:
 
     `set_cookies` keeps one line for each cookie, the last that was set, in the order in which they were.  `is_writing`
     is set before the first thing is written that others must hear of: from there on the call goes on to its end,
-    although its client may have left.
+    although its client may have left.  `ended` are the tokens of the sessions that it has ended.
     """
 
     __slots__ = (
         "_set_cookies",
         "body",
+        "ended",
         "is_writing",
         "now_ms",
         "parameter",
@@ -172,6 +177,7 @@ class Call:
         self.settings = settings
         self.services = services
         self.is_writing = False
+        self.ended: list[str] = []
         self._set_cookies: dict[str, str] = {}
 
     def has(self, name: str) -> bool:
@@ -190,6 +196,16 @@ class Call:
     def audit(self, event: str, **fields: object) -> None:
         """Write down that this has happened, and from where it was asked for."""
         self.services.audit(event, client=self.request.facts.client_address, **fields)
+
+    @property
+    def words(self) -> Words:
+        """The words of the caller's language."""
+        return words_for(self.request.facts.accept_language)
+
+    def end(self, tokens: Sequence[str]) -> None:
+        """These sessions are no longer in the store: nobody is to believe in them any more."""
+        self.ended += tokens
+        self.services.sessions.ended(tokens)
 
     def new_id(self, length: int = ID_LENGTH) -> str:
         """A random id or token."""

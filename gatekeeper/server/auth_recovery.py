@@ -55,7 +55,7 @@ async def request_password_reset(call: Call) -> Answer | Refusal:
     if user is not None:
         callback = encode_uri_component(call.text("redirectTo"))
         url = f"{_base_url(call)}/reset-password/{token}?callbackURL={callback}"
-        mail.send(Message("reset-password", user, url, token))
+        mail.send(Message("reset-password", user, url, token, call.words))
         call.audit("password_reset_requested", user=user.id)
     return done({"status": True, "message": _ASKED})
 
@@ -93,7 +93,7 @@ async def reset_password(call: Call) -> Answer | Refusal:
     )
     if reset is None:
         return INVALID_TOKEN
-    call.services.sessions.ended(reset.revoked)
+    call.end(reset.revoked)
     call.audit("password_reset", user=reset.user.id, revoked=len(reset.revoked))
     return done({"status": True})
 
@@ -154,9 +154,8 @@ async def _mail_fault(call: Call, email: str) -> Refusal | None:
 def _send_verification(call: Call, mail: Mail, user: User) -> None:
     token = make_email_token(user.email, user.id, call.settings.keys, now_ms=call.now_ms)
     callback = encode_uri_component(call.text("callbackURL") or "/")
-    mail.send(
-        Message("verify-email", user, f"{_base_url(call)}/verify-email?token={token}&callbackURL={callback}", token)
-    )
+    url = f"{_base_url(call)}/verify-email?token={token}&callbackURL={callback}"
+    mail.send(Message("verify-email", user, url, token, call.words))
 
 
 def _failed(call: Call, refusal: Refusal) -> Answer | Refusal:

@@ -55,7 +55,7 @@ async def revoke_session(call: Call) -> Answer | Refusal:
     call.is_writing = True
     revoked = await call.services.accounts.revoke_session(record.user.id, call.text("token"))
     if revoked is not None:
-        call.services.sessions.ended([revoked.token])
+        call.end([revoked.token])
         call.audit("sessions_revoked", user=record.user.id, count=1)
         if revoked.token == record.session.token:
             clear_session(call)
@@ -69,7 +69,7 @@ async def revoke_sessions(call: Call) -> Answer | Refusal:
         return record
     call.is_writing = True
     revoked = await call.services.accounts.revoke_sessions(record.user.id)
-    call.services.sessions.ended(revoked)
+    call.end(revoked)
     call.audit("sessions_revoked", user=record.user.id, count=len(revoked))
     clear_session(call)
     return done({"status": True})
@@ -82,7 +82,7 @@ async def revoke_other_sessions(call: Call) -> Answer | Refusal:
         return record
     call.is_writing = True
     revoked = await call.services.accounts.revoke_sessions(record.user.id, but_token=record.session.token)
-    call.services.sessions.ended(revoked)
+    call.end(revoked)
     call.audit("sessions_revoked", user=record.user.id, count=len(revoked))
     return done({"status": True})
 

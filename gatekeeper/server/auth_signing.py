@@ -109,7 +109,7 @@ async def sign_out(call: Call) -> Answer | Refusal:
     call.is_writing = True
     for one in carried:
         has_ended = await call.services.accounts.delete_session(one.token)
-        call.services.sessions.ended([one.token])
+        call.end([one.token])
         if has_ended:
             call.audit("signed_out", session=session_mark(one.token))
     clear_session(call)

@@ -97,7 +97,7 @@ async def _replace_password(call: Call, record: SessionRecord, old: str, hashed:
     )
     if changed is None:  # somebody else changed it at the same time
         return INVALID_PASSWORD
-    call.services.sessions.ended(changed.revoked)
+    call.end(changed.revoked)
     call.audit("password_changed", user=user.id, revoked=len(changed.revoked))
     if changed.session is None:
         return done({"token": None, "user": user_fields(user)})

@@ -1,4 +1,4 @@
-"""What mails say: the words of each kind, as plain text and as simple HTML.
+"""What mails say, as plain text and as simple HTML: the words of each kind are those of a language (`texts`).
 
 The link stands on a line of its own.  Bodies are quoted-printable, whose line breaks every reader undoes, so that no
 line is too long for a mail server (RFC 5321 §4.5.3.1.6) and none breaks the link.
@@ -14,7 +14,6 @@ from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
 from html import escape
-from typing import Literal, NamedTuple
 
 from gatekeeper.server.auth_call import Message
 
@@ -28,37 +27,10 @@ _LIKE_A_LINK = re.compile(r"[/\\@:<>]|[.\u3002]\S|\bwww\b", re.IGNORECASE)
 """A dot before a blank, as of an initial, is none."""
 
 
-class Words(NamedTuple):
-    """A mail's subject, and its paragraphs: `asked` stands before the link, the others after it."""
-
-    subject: str
-    asked: str
-    link: str
-    holds: str
-    not_you: str
-
-
-WORDS: dict[Literal["reset-password", "verify-email"], Words] = {
-    "reset-password": Words(
-        "Choose a new password for {site}",
-        "Somebody asked for a new password for your account at {site}. If that was you, follow this link to choose it:",
-        "Choose a new password",
-        "The link works once, and for one hour.",
-        "If it was not you, there is nothing to do: your password stays as it is, and you can ignore this mail.",
-    ),
-    "verify-email": Words(
-        "Confirm your e-mail address for {site}",
-        "Please confirm that this e-mail address is that of your account at {site}, by following this link:",
-        "Confirm this address",
-        "The link works for one hour.",
-        "If you have no account at {site}, or did not ask for this, you can ignore this mail.",
-    ),
-}
-
 _HTML = """\
 <!doctype html>
-<html lang="en">
-<head><meta charset="utf-8"><title>{title}</title></head>
+<html lang="{lang}">
+<head><meta charset="utf-8"><title>{subject}</title></head>
 <body style="font-family: sans-serif; line-height: 1.5; max-width: 36em">
 <p>{greeting}</p>
 <p>{asked}</p>
@@ -76,21 +48,22 @@ def compose(message: Message, *, site_name: str, sender: str, message_id: str, d
     The user's address must be one (`core.accounts.is_email`), and the URL have no line break.
     """
     site = clean(site_name)[:MOST_OF_A_NAME].strip() or sender.partition("@")[2]
-    words = Words(*(text.format(site=site) for text in WORDS[message.kind]))
-    name = greeted(message.user.name)
-    greeting = f"Hello {name}," if name else "Hello,"
+    texts = {name: text.format(site=site) for name, text in message.words.mails[message.kind].items()}
+    name, greetings = greeted(message.user.name), message.words.mails["greeting"]
+    greeting = greetings["named"].format(name=name) if name else greetings["plain"]
     mail = EmailMessage(policy=SMTP)
     mail["From"] = Address(site, addr_spec=sender)
     mail["To"] = Address(addr_spec=message.user.email)
-    mail["Subject"] = words.subject
+    mail["Subject"] = texts["subject"]
     mail["Date"] = date
     mail["Message-ID"] = message_id
     mail["Auto-Submitted"] = "auto-generated"  # RFC 3834 §5: nobody's absence notice answers it
-    paragraphs = (greeting, words.asked, message.url, words.holds, words.not_you)
+    paragraphs = (greeting, texts["asked"], message.url, texts["holds"], texts["not_you"])
     mail.set_content("\n\n".join(paragraphs) + "\n", cte="quoted-printable")
-    texts = words._asdict() | {"title": words.subject, "greeting": greeting, "url": message.url}
-    html = _HTML.format_map({name: escape(text) for name, text in texts.items()})
+    values = texts | {"greeting": greeting, "url": message.url, "lang": message.words.tag}
+    html = _HTML.format_map({name: escape(text) for name, text in values.items()})
     mail.add_alternative(html, subtype="html", cte="quoted-printable")
+    mail["Content-Language"] = message.words.tag
     return mail
 
 

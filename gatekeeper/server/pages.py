@@ -36,6 +36,7 @@ from gatekeeper.server.look import PLAIN, Look
 from gatekeeper.server.texts import LANGUAGES, Words, cause_for, text_for, words_for
 
 CLEAR_COOKIES = "/.gatekeeper/clear-cookies"
+SIGN_OUT = "/.gatekeeper/sign-out"
 
 _VARY = ("Cookie", "Authorization", "Accept", "Sec-Fetch-Mode")
 _IDENTITY_VARY = ("Cookie", "Authorization")
@@ -185,8 +186,11 @@ def _deny(decision: Deny, facts: RequestFacts, settings: PageSettings, request_i
     if decision.reason is Reason.SIGN_IN_LOOP:
         return _loop_page(decision, facts, settings, headers, request_id)
     if decision.status != 401 and wants_page(facts):
-        values = _page_values(decision, facts, settings, request_id)
-        return page_answer(decision.status, "error.html", values, headers)
+        values, elsewhere = _page_values(decision, facts, settings, request_id), ""
+        if decision.reason is Reason.SESSION_NOT_FRESH:
+            values |= {"sign_out_url": SIGN_OUT, "return_to": _way_back(facts, settings)}
+            elsewhere = origin_of(settings.sign_in) or ""
+        return page_answer(decision.status, "error.html", values, headers, form_action=elsewhere)
     document = {"error": phrase(decision.status), "code": decision.reason.value}
     if decision.status == 401:
         document["signInUrl"] = sign_in_url(settings, decision.return_to)
@@ -195,13 +199,21 @@ def _deny(decision: Deny, facts: RequestFacts, settings: PageSettings, request_i
 
 def _ask_again(facts: RequestFacts, settings: PageSettings) -> Answer:
     """To the sign-in page, which shows its form although somebody is signed in, and back."""
-    is_read = facts.method in ("GET", "HEAD")
-    origin = settings.public_origin or f"{facts.scheme}://{facts.host}"
-    return_to = callback_for(facts.target) if is_read else callback_from_referer(facts.referer, origin)
     place = msgspec.structs.replace(settings, sign_in=f"{settings.sign_in}?reauth=1")
-    location = sign_in_url(place, return_to)
-    denial = _redirect(307 if is_read else 303, location, (_vary(_VARY),))
+    location = sign_in_url(place, _way_back(facts, settings))
+    denial = _redirect(307 if _is_read(facts) else 303, location, (_vary(_VARY),))
     return msgspec.structs.replace(denial, reason=Reason.SESSION_NOT_FRESH)
+
+
+def _way_back(facts: RequestFacts, settings: PageSettings) -> str | None:
+    """Where somebody goes on who has signed in anew: here, or to the page whose form this was."""
+    if _is_read(facts):
+        return callback_for(facts.target)
+    return callback_from_referer(facts.referer, settings.public_origin or f"{facts.scheme}://{facts.host}")
+
+
+def _is_read(facts: RequestFacts) -> bool:
+    return facts.method in ("GET", "HEAD")
 
 
 def _loop_page(
@@ -229,7 +241,7 @@ def _page_values(decision: Deny, facts: RequestFacts, settings: PageSettings, re
         "status": decision.status,
         "code": decision.reason.value,
         "request_id": request_id,
-        "retry": callback_for(facts.target) if decision.status >= 500 and facts.method in ("GET", "HEAD") else None,
+        "retry": callback_for(facts.target) if decision.status >= 500 and _is_read(facts) else None,
     }
 
 

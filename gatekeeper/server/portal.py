@@ -18,7 +18,7 @@ from gatekeeper.server.body import RequestBody
 from gatekeeper.server.facts import Parsed
 from gatekeeper.server.gate import Gate
 from gatekeeper.server.jwks import JWKS_METHODS, JWKS_PATHS, jwks_answer
-from gatekeeper.server.pages import answer, cleared, error_answer, readable, static, whoami
+from gatekeeper.server.pages import CLEAR_COOKIES, SIGN_OUT, answer, cleared, error_answer, readable, static, whoami
 from gatekeeper.server.sign_out import SignOut
 from gatekeeper.server.streams import Streams
 
@@ -49,8 +49,8 @@ class Portal:
         self._pages = gate.pages
         self._calls: dict[str, tuple[tuple[str, ...], _Call]] = {
             "/.gatekeeper/whoami": (("GET", "HEAD"), self._whoami),
-            "/.gatekeeper/clear-cookies": (("POST",), self._clear_cookies),
-            "/.gatekeeper/sign-out": (("POST",), self._end_session),
+            CLEAR_COOKIES: (("POST",), self._clear_cookies),
+            SIGN_OUT: (("POST",), self._end_session),
         }
 
     async def answer(self, parsed: Parsed, body: RequestBody) -> Answer:

@@ -5,8 +5,6 @@ signed out all the same, and a cookie that nobody signed is cleared, too: somebo
 end the session leaves everything as it is: who believes to be signed out must be.
 """
 
-import logging
-
 from gatekeeper.core.credentials import presented_tokens
 from gatekeeper.core.decide import RETRY_AFTER_S, wants_page
 from gatekeeper.core.errors import StoreError
@@ -17,10 +15,9 @@ from gatekeeper.server.answers import Answer, json_answer, page_headers, to_asci
 from gatekeeper.server.gate import Gate, Runtime
 from gatekeeper.server.pages import error_answer
 from gatekeeper.server.streams import Streams
+from gatekeeper.server.troubles import Troubles
 from gatekeeper.stores.app_sign_out import AppSignOut
 from gatekeeper.telemetry.lines import session_mark
-
-logger = logging.getLogger("gatekeeper")
 
 _PAGE = b'<!doctype html><html lang="en"><meta charset="utf-8"><title>Signed out</title><p>You are signed out.</html>\n'
 
@@ -31,6 +28,7 @@ class SignOut:
     def __init__(self, gate: Gate, streams: Streams) -> None:
         self._gate = gate
         self._streams = streams
+        self._troubles = Troubles("sessions cannot be signed out", "sessions can be signed out again")
 
     async def answer(self, facts: RequestFacts, return_to: str | None) -> Answer:
         """The answer to a request that comes from our own origin.
@@ -44,7 +42,7 @@ class SignOut:
             for carried in presented_tokens(facts.cookie, facts.authorization, name, keys, bearer=snapshot.bearer):
                 await self._end(runtime, carried.token, facts)
         except StoreError as error:
-            logger.error("a session could not be signed out: %s", error)
+            self._troubles.began(str(error))
             return error_answer(503, Reason.STORE_UNAVAILABLE, facts, self._gate.pages, retry_after=RETRY_AFTER_S)
         lines = clearing_lines(snapshot.cookies, facts.cookie, snapshot.cookie_scope)
         cookies = tuple((b"Set-Cookie", to_ascii(line)) for line in lines)
@@ -59,6 +57,7 @@ class SignOut:
         if record is None:
             return
         await self._revoke(runtime, token, record, facts)
+        self._troubles.ended()
         runtime.session_ended(token)
         self._streams.cut_session(token)
         mark = session_mark(token)

@@ -43,7 +43,9 @@ class Count(msgspec.Struct, frozen=True):
 
 
 class Words(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A language: `pages` are the texts of pages by page and name, `faults` what is wrong with a form."""
+    """A language: `pages` are the texts of pages by page and name, `faults` what is wrong with a form, `mails` the
+    texts of mails by kind and name.
+    """
 
     name: str
     date: str
@@ -54,6 +56,7 @@ class Words(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     statuses: Mapping[str, Mapping[str, str]]
     reasons: Mapping[str, Mapping[str, str]]
     causes: Mapping[str, Mapping[str, str]]
+    mails: Mapping[str, Mapping[str, str]]
     tag: str = ""
 
     def duration(self, seconds: int) -> str:

@@ -15,17 +15,26 @@ from gatekeeper.core.email_tokens import LIFETIME_S
 from gatekeeper.core.model import User
 from gatekeeper.server.auth_call import Message
 from gatekeeper.server.auth_recovery import RESET_MS
-from gatekeeper.server.mail_texts import WORDS, clean, compose, greeted
+from gatekeeper.server.mail_texts import clean, compose, greeted
+from gatekeeper.server.texts import ENGLISH, LANGUAGES, Words
 
 URL = "https://app.test/api/auth/reset-password/AbCdEfGhIjKlMnOpQrStUvWx?callbackURL=%2Fa%3Db%26c"
-HEADERS = ["From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted", "MIME-Version", "Content-Type"]
+HEADERS = ["From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted", "MIME-Version"]
+HEADERS += ["Content-Type", "Content-Language"]
 
 
-def composed(name: str = "Ada", *, kind: Any = "reset-password", url: str = URL, site: str = "Example") -> EmailMessage:
+def composed(
+    name: str = "Ada",
+    *,
+    kind: Any = "reset-password",
+    url: str = URL,
+    site: str = "Example",
+    words: Words = ENGLISH,
+) -> EmailMessage:
     """The mail, as its reader has it."""
     user = User("user-1", name, "ada@example.test", False, None, 0, 0)
     mail = compose(
-        Message(kind, user, url, "token"),
+        Message(kind, user, url, "token", words),
         site_name=site,
         sender="gate@example.test",
         message_id="<1@example.test>",
@@ -59,6 +68,7 @@ class _Page(HTMLParser):
         self.texts.append(data)
 
 
+KINDS = ["reset-password", "verify-email"]
 TAGS = ["html", "head", "meta", "title", "body", "p", "p", "p", "a", "p", "p"]
 
 
@@ -74,7 +84,7 @@ def test_headers() -> None:
     assert [one.get_content_type() for one in mail.iter_parts()] == ["text/plain", "text/html"]
 
 
-@pytest.mark.parametrize("kind", list(WORDS))
+@pytest.mark.parametrize("kind", KINDS)
 def test_it_says_how_long_the_link_holds_and_that_one_may_ignore_it(kind: str) -> None:
     mail = composed(kind=kind)
     assert (RESET_MS, LIFETIME_S) == (3_600_000, 3_600)
@@ -95,6 +105,27 @@ def test_the_text_of_a_mail() -> None:
         "The link works once, and for one hour.\n\n"
         "If it was not you, there is nothing to do: your password stays as it is, and you can ignore this mail.\n"
     )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("tag", LANGUAGES)
+def test_each_language_says_all_of_it(kind: str, tag: str) -> None:
+    words = LANGUAGES[tag]
+    mail, nameless = composed(kind=kind, words=words), composed("", kind=kind, words=words)
+    assert mail["Content-Language"] == tag
+    assert f'<html lang="{tag}">' in part(mail, "html")
+    lines = [line for line in part(mail, "plain").splitlines() if line]
+    assert (len(lines), lines[2]) == (5, URL)
+    assert "Ada" in lines[0]
+    assert "Example" in lines[1]
+    assert "Example" in mail["Subject"]
+    assert not set("{}") & set(part(mail, "plain") + mail["Subject"] + part(nameless, "plain"))
+
+
+def test_a_mail_in_german() -> None:
+    mail = composed(words=LANGUAGES["de"])
+    assert mail["Subject"] == "Ein neues Passwort für Example"
+    assert part(mail, "plain").startswith("Guten Tag Ada,")
 
 
 @pytest.mark.parametrize("length", [1, 70, 76, 77, 500, 1_000, 5_000])
@@ -165,7 +196,8 @@ def test_names(name: str, greeting: str) -> None:
 @given(st.text(max_size=80))
 def test_no_name_reaches_a_header_or_adds_a_line(name: str) -> None:
     plain, named = composed(""), composed(name)
-    assert [(key, plain[key]) for key in HEADERS[:-1]] == [(key, named[key]) for key in HEADERS[:-1]]
+    kept = [key for key in HEADERS if key != "Content-Type"]  # which has a random boundary
+    assert [plain[key] for key in kept] == [named[key] for key in kept]
     assert len(part(named, "plain").splitlines()) == len(part(plain, "plain").splitlines())
     assert _Page(part(named, "html")).tags == TAGS
 

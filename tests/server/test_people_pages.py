@@ -145,6 +145,24 @@ async def test_who_signed_in_too_long_ago_is_asked_again(tmp_path: Path, upstrea
     assert upstream.requests == []
 
 
+async def test_who_must_sign_in_anew_at_the_app_is_signed_out_and_led_back(
+    database: Path, upstream: RecordingUpstream
+) -> None:
+    age_sessions(database)
+    text = FOUR_LINES.replace("[/dashboard, /settings]", "[{{path: /admin, access: fresh}}]")
+    async with running_gate(upstream.url, database, "session: {fresh_age: 1s}\n", text=text) as gate:
+        browser = Browser(gate, {COOKIE: cookie_value(TOKEN)})
+        page = await browser.get("/admin?a=%22", "Sec-Fetch-Mode: navigate")
+        assert page.status == 403
+        assert re.findall('<form method="post" action="(.*?)">', browser.page) == ["/.gatekeeper/sign-out"]
+        assert "form-action 'self';" in page.values("content-security-policy")[0]
+        out = await browser.send("/.gatekeeper/sign-out", {})
+        assert (out.status, out.values("location")) == (303, ["/admin?a=%22"])
+        assert COOKIE not in browser.cookies
+        led = await browser.get("/admin?a=%22", "Sec-Fetch-Mode: navigate")
+        assert led.values("location") == ["/sign-in?callbackUrl=%2Fadmin%3Fa%3D%2522"]
+
+
 def age_sessions(database: Path) -> None:
     """Every session began an hour ago."""
     with closing(sqlite3.connect(database)) as connection:

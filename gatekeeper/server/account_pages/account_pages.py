@@ -1,7 +1,5 @@
 """Answers requests for pages: method, origin and form before the page has a say."""
 
-import logging
-
 from gatekeeper.core.decide import RETRY_AFTER_S
 from gatekeeper.core.errors import StoreError
 from gatekeeper.core.model import Deny, Reason
@@ -28,8 +26,7 @@ from gatekeeper.server.answers import Answer
 from gatekeeper.server.auth_api import AuthApi
 from gatekeeper.server.auth_call import AuthRequest
 from gatekeeper.server.pages import answer, error_answer, sign_in_url
-
-logger = logging.getLogger("gatekeeper")
+from gatekeeper.server.troubles import Troubles
 
 METHODS = ("GET", "HEAD", "POST")
 
@@ -39,7 +36,9 @@ class AccountPages:
 
     def __init__(self, frame: Frame, book: SessionBook, api: AuthApi | None = None) -> None:
         self._frame = frame
-        self._pages: dict[str, Page] = {SESSIONS: SessionsPage(book, has_accounts=api is not None)}
+        self._troubles = Troubles("account pages cannot be shown", "account pages can be shown again")
+        sessions = SessionsPage(book, self._troubles, has_accounts=api is not None)
+        self._pages: dict[str, Page] = {SESSIONS: sessions}
         if api is not None:
             self._pages |= {
                 SIGN_IN: SignInPage(api),
@@ -68,7 +67,7 @@ class AccountPages:
         try:
             return await _answer(visit, page)
         except StoreError as error:
-            logger.error("a page cannot be shown: %s", error)
+            self._troubles.began(str(error))
             return error_answer(503, Reason.STORE_UNAVAILABLE, facts, pages, retry_after=RETRY_AFTER_S)
 
 

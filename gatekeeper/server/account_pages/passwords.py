@@ -1,5 +1,6 @@
 """Passwords as pages: forgotten, chosen anew by the link of a mail, and changed."""
 
+from gatekeeper.core.accounts import password_fault
 from gatekeeper.server.account_pages.books import SessionBook, Visitor
 from gatekeeper.server.account_pages.page import refused
 from gatekeeper.server.account_pages.visit import (
@@ -121,7 +122,8 @@ class ChangePage:
 
     async def send(self, visit: Visit) -> Answer:
         form, ends_others = visit.form, "others" in visit.form
-        others = 0 if not ends_others else len(await self._book.live(Visitor.of(visit))) - 1
+        visitor = Visitor.of(visit)
+        live = {one.token for one in await self._book.live(visitor)} if ends_others else set[str]()
         passwords = {name: form.get(name, "") for name in ("currentPassword", "newPassword")}
         body: dict[str, Json] = {**passwords, "revokeOtherSessions": ends_others}
         outcome = await self._api.run("/change-password", visit.request, body)
@@ -130,8 +132,11 @@ class ChangePage:
             return visit.redirect(visit.leading_back(SIGN_IN, CHANGE))
         if isinstance(outcome.result, Refusal):
             shortest = self._api.settings.min_password_length
-            return await refused(self, visit, outcome.result, new_field="newPassword", min_length=shortest)
-        visit.note(Notice("password-changed", max(others, 0)))
+            is_new = password_fault(passwords["newPassword"], shortest) is not None
+            at = "newPassword" if is_new else "currentPassword"
+            return await refused(self, visit, outcome.result, new_field=at, min_length=shortest)
+        others = live.intersection(outcome.ended) - {visitor.token}
+        visit.note(Notice("password-changed", len(others)))
         return visit.redirect(SESSIONS)
 
     async def again(self, visit: Visit, status: int, fault: Fault, headers: Headers = ()) -> Answer:

@@ -5,7 +5,6 @@ says of activity is no more than is known.
 """
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Any
@@ -17,7 +16,6 @@ from gatekeeper.server.account_pages.books import Ended, SessionBook, Visitor
 from gatekeeper.server.account_pages.visit import (
     CHANGE,
     SESSIONS,
-    SIGN_OUT,
     SIGNED_OUT,
     Fault,
     Notice,
@@ -27,22 +25,25 @@ from gatekeeper.server.answers import Answer, Headers
 from gatekeeper.server.auth_signing import FORGOTTEN_MS
 from gatekeeper.server.devices import device_name
 from gatekeeper.server.documents import iso_date
-from gatekeeper.server.pages import sign_in_url
+from gatekeeper.server.pages import SIGN_OUT, sign_in_url
 from gatekeeper.server.texts import Words
+from gatekeeper.server.troubles import Troubles
 from gatekeeper.stores.app_sessions import NotFresh
 
-logger = logging.getLogger("gatekeeper")
+LISTED = 100
+"""How many sessions are shown at most: one that signs in by itself every minute must not make the page unusable."""
 
 _SLACK_MS = 1000
 
 
 class SessionsPage:
-    """`has_accounts`: passwords are changed here, and not in the app."""
+    """`has_accounts`: passwords are changed here, and not in the app.  `troubles` are those of `book`."""
 
     needs_session = True
 
-    def __init__(self, book: SessionBook, *, has_accounts: bool) -> None:
+    def __init__(self, book: SessionBook, troubles: Troubles, *, has_accounts: bool) -> None:
         self._book = book
+        self._troubles = troubles
         self._has_accounts = has_accounts
 
     async def show(self, visit: Visit) -> Answer:
@@ -50,6 +51,7 @@ class SessionsPage:
             live = await self._book.live(Visitor.of(visit))
         except NotFresh:
             return _ask_anew(visit)
+        self._troubles.ended()
         others = [session for session in live if not _is_this(visit, session)]
         is_asking = visit.query.get("confirm") == "others"
         if is_asking and others:
@@ -69,8 +71,9 @@ class SessionsPage:
         except NotFresh:
             return _ask_anew(visit)
         except StoreError as error:
-            logger.error("sessions could not be ended for certain: %s", error)
+            self._troubles.began(str(error))
             return _unsure(visit)
+        self._troubles.ended()
         visit.frame.sessions.ended(ended.tokens)
         if ended.count:
             client, user = visit.facts.client_address, visitor.record.user.id
@@ -100,8 +103,8 @@ class SessionsPage:
         fault: Fault | None = None,
         headers: Headers = (),
     ) -> Answer:
-        ordered = sorted(live, key=lambda one: (not _is_this(visit, one), -one.updated_at_ms, -one.created_at_ms))
-        names = await _names(ordered, visit.words)
+        shown = _in_order(visit, live)[:LISTED]
+        names = await _names(shown, visit.words)
         others = sum(not _is_this(visit, session) for session in live)
         return visit.page(
             status,
@@ -111,7 +114,8 @@ class SessionsPage:
             fault=fault,
             headers=headers,
             token=visit.token(visit.own_purpose(SESSIONS)),
-            sessions=[_row(visit, session, name) for session, name in zip(ordered, names, strict=True)],
+            sessions=[_row(visit, session, name) for session, name in zip(shown, names, strict=True)],
+            more=_more(visit, len(live) - len(shown)),
             others=others,
             other_devices=visit.words.counts["other_devices"].of(others),
             sessions_url=SESSIONS,
@@ -122,12 +126,14 @@ class SessionsPage:
 
     async def _confirm(self, visit: Visit, others: Sequence[Session]) -> Answer:
         counts, n = visit.words.counts, len(others)
+        shown = _in_order(visit, others)[:LISTED]
         return visit.page(
             200,
             "confirm.html",
             counts["confirm_title"].of(n),
             token=visit.token(visit.own_purpose(SESSIONS)),
-            devices=await _names(others, visit.words),
+            devices=await _names(shown, visit.words),
+            more=_more(visit, n - len(shown)),
             button=counts["confirm_button"].of(n),
             sessions_url=SESSIONS,
         )
@@ -177,6 +183,15 @@ async def _names(sessions: Sequence[Session], words: Words) -> list[str]:
     """What to call the devices.  In a thread: the rules take a while to read, and an odd name milliseconds."""
     agents = [session.user_agent for session in sessions]
     return await asyncio.to_thread(lambda: [device_name(agent, words) for agent in agents])
+
+
+def _in_order(visit: Visit, sessions: Sequence[Session]) -> list[Session]:
+    """This device first, then those that were used last."""
+    return sorted(sessions, key=lambda one: (not _is_this(visit, one), -one.updated_at_ms, -one.created_at_ms))
+
+
+def _more(visit: Visit, left_out: int) -> str | None:
+    return visit.words.counts["more_devices"].of(left_out) if left_out else None
 
 
 def _said(visit: Visit) -> str | None:

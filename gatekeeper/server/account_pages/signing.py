@@ -6,7 +6,6 @@ from gatekeeper.server.account_pages.page import refused
 from gatekeeper.server.account_pages.visit import (
     FORGOT,
     SIGN_IN,
-    SIGN_OUT,
     SIGN_UP,
     SIGNED_OUT,
     Fault,
@@ -17,6 +16,7 @@ from gatekeeper.server.answers import Answer, Headers
 from gatekeeper.server.auth_api import AuthApi
 from gatekeeper.server.auth_bodies import Json
 from gatekeeper.server.auth_refusals import Refusal
+from gatekeeper.server.pages import SIGN_OUT
 
 _NOTICES = {"password-reset": "password_reset", "password-reset-all": "password_reset_all"}
 

@@ -34,7 +34,6 @@ from gatekeeper.server.texts import words_for
 
 SIGN_IN = "/sign-in"
 SIGN_UP = "/sign-up"
-SIGN_OUT = "/.gatekeeper/sign-out"
 SIGNED_OUT = "/.gatekeeper/signed-out"
 FORGOT = "/.gatekeeper/forgot-password"
 RESET = "/.gatekeeper/reset-password"

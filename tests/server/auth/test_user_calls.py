@@ -369,5 +369,5 @@ async def test_paths_are_calls_only_below_the_base_path() -> None:
 )
 async def test_error_page_shows_words_alone(query: str, expected: str) -> None:
     result = await Site().get(f"/error{query}")
-    assert f"<code>{expected}</code>".encode() in result.answer.body
+    assert f"<dd>{expected}</dd>".encode() in result.answer.body
     assert "default-src 'none'" in result.headers["Content-Security-Policy"]

@@ -1,8 +1,12 @@
 """Passwords and addresses: forgotten, chosen anew, changed, confirmed."""
 
+from collections.abc import Sequence
+
 import pytest
+from msgspec.structs import replace
 
 from gatekeeper.core.errors import StoreUnavailable
+from gatekeeper.core.model import Session
 from tests.server.auth.calling import MINUTE_MS
 from tests.server.auth.replays import NAMES
 from tests.server.pages.browsing import EMAIL, OWN, PASSWORD, SAFARI, Browser, PagesSite
@@ -140,6 +144,25 @@ async def test_changes_a_password_and_signs_the_others_out(site: PagesSite) -> N
     assert (await other.get(CHANGE)).status == 303
 
 
+async def test_the_count_of_others_is_of_those_that_the_change_ended(site: PagesSite) -> None:
+    """Between the page's look at the list and the change, one signs out by itself, and one has long expired."""
+    browser = await signed_in(site)
+    gone, expired = [await signed_in(site) for _ in range(2)]
+    tokens = [one.cookies[NAMES.session_token].partition(".")[0] for one in (gone, expired)]
+    site.accounts.sessions[tokens[1]] = replace(site.accounts.sessions[tokens[1]], expires_at_ms=site.now_ms - 1)
+    list_live = site.accounts.list_live
+
+    async def list_and_lose(user_id: str, *, now_ms: int) -> Sequence[Session]:
+        live = await list_live(user_id, now_ms=now_ms)
+        site.accounts.sessions.pop(tokens[0], None)
+        return live
+
+    site.accounts.list_live = list_and_lose
+    await browser.send(CHANGE, {"currentPassword": PASSWORD, "newPassword": NEW, "others": "on"})
+    page = await browser.get("/.gatekeeper/sessions")
+    assert page.notice == "Your password has been changed. Done. 1 other device has been signed out."
+
+
 async def test_changes_a_password_and_leaves_the_others_be(site: PagesSite) -> None:
     browser = await signed_in(site)
     await browser.send(CHANGE, {"currentPassword": PASSWORD, "newPassword": NEW})
@@ -153,6 +176,9 @@ async def test_changes_a_password_and_leaves_the_others_be(site: PagesSite) -> N
         ({"currentPassword": "wrong"}, "currentPassword", "not your current password"),
         ({"newPassword": "short"}, "newPassword", "at least 8 characters"),
         ({"newPassword": "x" * 129}, "newPassword", "too long"),
+        ({"currentPassword": "x" * 129}, "currentPassword", "too long"),
+        ({"currentPassword": "x" * 129, "newPassword": "short"}, "newPassword", "at least 8 characters"),
+        ({"currentPassword": "x" * 129, "newPassword": "x" * 129}, "newPassword", "too long"),
     ],
 )
 async def test_what_is_wrong_with_a_change_stands_at_its_field(

@@ -11,6 +11,7 @@ from gatekeeper.core.errors import StoreUnavailable
 from gatekeeper.core.lifecycle import Lifetimes
 from gatekeeper.core.model import Session
 from gatekeeper.server.account_pages.books import Ended, Visitor
+from gatekeeper.server.account_pages.sessions import LISTED
 from gatekeeper.stores.app_sessions import NotFresh
 from tests.server.auth.calling import DAY_MS, MINUTE_MS
 from tests.server.pages.browsing import PASSWORD, SAFARI, Browser, PagesSite, Shown
@@ -113,6 +114,29 @@ async def test_ends_all_others_after_asking(site: PagesSite) -> None:
     assert (await browser.get(CONFIRM)).notice == "There are no other devices to sign out."
     await browser.post(SESSIONS, {"token": asked.inputs["token"], "others": "yes"})
     assert (await browser.get(SESSIONS)).notice == "There are no other devices to sign out."
+
+
+@pytest.mark.parametrize(("others", "left_out"), [(LISTED - 1, 0), (LISTED, 1), (3 * LISTED, 2 * LISTED + 1)])
+async def test_so_many_are_listed_and_all_of_them_ended(site: PagesSite, others: int, left_out: int) -> None:
+    browser = await signed_in(site)
+    (first,) = [one for one in site.accounts.sessions.values() if not one.user_agent]
+    for n in range(others - 1):
+        seen_ms = site.now_ms - n  # an odd name each, the later ones used longer ago
+        one = replace(first, id=f"many_{n}", token=f"token{n}", user_agent=f"Odd{n} (x; y)", updated_at_ms=seen_ms)
+        site.accounts.sessions[one.token] = one
+    page = await browser.get(SESSIONS)
+    assert len(devices(page)) == min(others + 1, LISTED)
+    assert f"You are signed in on {others} other devices." in page.text
+    assert ("many_0" in ids(page), f"many_{others - 2}" in ids(page)) == (True, left_out == 0)
+    more = f"{left_out} more device{'s are' if left_out > 1 else ' is'} not shown."
+    assert (more in page.text) is (left_out > 0)
+    asked = await browser.get(CONFIRM)
+    assert asked.title == f"Sign out of {others} other devices?"
+    assert asked.html.count("<li>") == min(others, LISTED)
+    assert ("not shown" in asked.text) is (others > LISTED)
+    await browser.post(SESSIONS, {"token": asked.inputs["token"], "others": "yes"})
+    assert (await browser.get(SESSIONS)).notice == f"Done. {others} other devices have been signed out."
+    assert len(site.accounts.sessions) == 1
 
 
 async def test_the_count_is_of_live_ones(site: PagesSite) -> None:
@@ -268,7 +292,7 @@ async def test_in_companion_mode_there_is_this_page_alone() -> None:
     assert not any(site.pages.owns(path) for path in ("/sign-in", "/sign-up", "/.gatekeeper/change-password"))
 
 
-async def test_a_store_that_fails_meanwhile_promises_nothing() -> None:
+async def test_a_store_that_fails_meanwhile_promises_nothing(caplog: pytest.LogCaptureFixture) -> None:
     book = FakeBook(StoreUnavailable("away"))
     site = PagesSite(book=book)
     await site.sign_up()
@@ -280,6 +304,14 @@ async def test_a_store_that_fails_meanwhile_promises_nothing() -> None:
     page = await browser.post(SESSIONS, {"token": visit_token, "others": "yes"})
     assert (page.status, page.title, page.headers["retry-after"]) == (503, "Please look once more", "5")
     assert "we cannot say" in page.text
+    await browser.post(SESSIONS, {"token": visit_token, "others": "yes"})
+    book.fails = True
+    await browser.get(SESSIONS)
+    book.fails = False
+    await browser.get(SESSIONS)
+    said = [(one.levelname, one.getMessage()) for one in caplog.records if one.name == "gatekeeper"]
+    away, back = ("ERROR", "account pages cannot be shown: away"), ("WARNING", "account pages can be shown again")
+    assert said == [away, back, away, back]
     book.error = NotFresh()
     page = await browser.post(SESSIONS, {"token": visit_token, "revoke": "session_2"})
     assert (page.status, page.title) == (403, "Please sign in again")
