@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 MINUTES ?= 10
+JOBS ?= $(shell cores=$$(nproc 2>/dev/null || echo 2); echo $$((cores < 4 ? cores : 4)))
 DRILLS ?= $(wildcard drills/*.py)
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
@@ -16,8 +17,8 @@ run: install  ## Try it: the demo, a sample app behind the gate
 
 install: $(VENV)/.runtime  ## Set up .venv with .venv/bin/gatekeeper in it
 
-test: $(VENV)/.dev tests/real/node_modules/.ready servers  ## Set up what tests need, then run them all
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: $(VENV)/.dev tests/real/node_modules/.ready servers  ## Set up what tests need, then run them all, in JOBS processes; PYTEST_ARGS chooses some
+	@$(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadfile $(PYTEST_ARGS)
 
 check: $(VENV)/.dev  ## Format, lint, types, and the core's coverage
 	@$(BIN)/ruff format --check .

@@ -21,6 +21,7 @@ from gatekeeper.core.errors import KeysUnusable
 Algorithm = Literal["ES256", "EdDSA", "RS256"]
 State = Literal["current", "next", "previous"]
 
+JWKS_PATH = "/.well-known/gatekeeper/jwks.json"
 JWKS_MAX_AGE_S = 300
 """How long whoever verifies may remember the published set."""
 

@@ -1,4 +1,5 @@
-"""The admin listener of a gate that is one process: is it alive, is it ready, and what has it counted.
+"""The admin listener of a gate that is one process: is it alive, is it ready, what has it counted, and the
+keys of assertions.
 
 What it answers is in `admin_answers`.  It goes on until the very end, so that a load balancer sees a gate that is
 draining.  It knows no secrets and shows no sessions, but what its
@@ -72,6 +73,7 @@ class Admin:
     def __init__(self, gate: Gate, health: Health) -> None:
         self.health = health
         self.address: str | None = None
+        self._gate = gate
         self._log = gate.telemetry.log
         self._exposition = Exposition(gate.telemetry)
 
@@ -84,6 +86,10 @@ class Admin:
 
     async def metrics(self, accept: str) -> tuple[bytes, str]:
         return self._exposition.render(accept)
+
+    def jwks(self) -> bytes | None:
+        assertions = self._gate.runtime.assertions
+        return None if assertions is None else assertions.keys.published[0]
 
     def safe(self, text: str) -> str:
         return text if self._log is None else self._log.safe(text)

@@ -1,6 +1,6 @@
-"""What an admin listener answers, whoever serves it: alive, ready, and what was counted.
+"""What an admin listener answers, whoever serves it: alive, ready, what was counted, and the keys of assertions.
 
-There are these three addresses, for GET and HEAD; everything else is 404 or 405.  Imports neither aiohttp nor the rest
+There are these four addresses, for GET and HEAD; everything else is 404 or 405.  Imports neither aiohttp nor the rest
 of the server: the supervisor of several workers answers the same.
 """
 
@@ -8,6 +8,8 @@ from http import HTTPStatus
 from typing import Any, Protocol
 
 import msgspec
+
+from gatekeeper.core.assertion_keys import JWKS_MAX_AGE_S, JWKS_PATH
 
 CHECK_TIMEOUT_S = 3.0
 """How long the store may take to answer; the stores' own limit is shorter and tells more."""
@@ -17,6 +19,7 @@ HINT = "; set admin.listen to another address, or to null to do without /healthz
 
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Server": "gatekeeper"}
 _METHODS = ("GET", "HEAD")
+_CACHING = f"public, max-age={JWKS_MAX_AGE_S}"
 
 
 class Reporter(Protocol):
@@ -28,6 +31,10 @@ class Reporter(Protocol):
 
     async def metrics(self, accept: str) -> tuple[bytes, str]:
         """The metrics and their Content-Type, for a request with this Accept header ("" for none)."""
+        ...
+
+    def jwks(self) -> bytes | None:
+        """The public keys of assertions as a JWKS; None where there are none."""
         ...
 
     def safe(self, text: str) -> str:
@@ -46,13 +53,17 @@ class AdminAnswer(msgspec.Struct, frozen=True):
 async def admin_answer(reporter: Reporter, method: str, target: str, accept: str) -> AdminAnswer:
     """The answer to a request; `target` is as it came."""
     path = target.partition("?")[0]
-    if path not in ("/healthz", "/readyz", "/metrics"):
+    keys = reporter.jwks() if path == JWKS_PATH else None
+    if path not in ("/healthz", "/readyz", "/metrics") and keys is None:
         return admin_error(404)
     if method not in _METHODS:
         refused = admin_error(405)
         return msgspec.structs.replace(refused, headers=refused.headers | {"Allow": ", ".join(_METHODS)})
     if path == "/healthz":
         return _answer(200, "text/plain; charset=utf-8", b"ok")
+    if keys is not None:
+        answer = _answer(200, "application/json", keys)
+        return msgspec.structs.replace(answer, headers=answer.headers | {"Cache-Control": _CACHING})
     if path == "/metrics":
         body, content_type = await reporter.metrics(accept)
         return _answer(200, content_type, body)

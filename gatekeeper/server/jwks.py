@@ -1,12 +1,12 @@
 """The public keys of assertions, for whoever verifies them: anybody, from any origin."""
 
-from gatekeeper.core.assertion_keys import JWKS_MAX_AGE_S
+from gatekeeper.core.assertion_keys import JWKS_MAX_AGE_S, JWKS_PATH
 from gatekeeper.core.decide import is_preflight
 from gatekeeper.core.model import RequestFacts
 from gatekeeper.server.answers import NO_SNIFF, Answer, is_known
 from gatekeeper.server.assertion_keys import AssertionKeys
 
-JWKS_PATHS = ("/.well-known/gatekeeper/jwks.json", "/.well-known/pomerium/jwks.json")
+JWKS_PATHS = (JWKS_PATH, "/.well-known/pomerium/jwks.json")
 
 JWKS_METHODS = ("GET", "HEAD")
 _FROM_ANYWHERE = (b"Access-Control-Allow-Origin", b"*")

@@ -14,7 +14,9 @@ import msgspec
 
 from gatekeeper import __version__
 from gatekeeper.config.schema import Settings
+from gatekeeper.core.errors import KeysUnusable
 from gatekeeper.server.admin_answers import CHECK_TIMEOUT_S
+from gatekeeper.server.assertion_keys import AssertionKeys, to_inherit
 from gatekeeper.telemetry.exposition import Exposition, render
 from gatekeeper.telemetry.families import Family
 from gatekeeper.telemetry.telemetry import Telemetry
@@ -37,7 +39,7 @@ _STATES = ("starting", "ready", "draining", "waiting")
 
 class Crew:
     """So many workers with these settings.  `board` is a file descriptor; `sockets` are those that they listen on;
-    `keys` is what they inherit of the assertions' keys.
+    `keys` are those of assertions.
 
     `all_ready` is done once each worker has been ready, `failed` with a message once one ended before any ever was.
     `in_order` is false as soon as one that was told to end did not end as it should.
@@ -50,7 +52,7 @@ class Crew:
         sockets: WorkerSockets,
         board: int,
         telemetry: Telemetry,
-        keys: bytes = b"",
+        keys: AssertionKeys | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.size = workers
@@ -157,6 +159,14 @@ class Crew:
         await self.count()
         return render(self._families, accept)
 
+    def jwks(self) -> bytes | None:
+        """The public keys, as they are in the folder now."""
+        if self._keys is None:
+            return None
+        with suppress(KeysUnusable):  # workers say so
+            self._keys.look()
+        return self._keys.published[0]
+
     def safe(self, text: str) -> str:
         log = self._telemetry.log
         return text if log is None else log.safe(text)
@@ -199,7 +209,7 @@ class Crew:
         self._living[number] = worker
         await asyncio.get_running_loop().connect_accepted_socket(lambda: worker.channel, sock)
         board, settings = self._board_descriptor, self._settings
-        worker.order(Begin(__version__, number, self.size, listeners, board, settings, self._keys))
+        worker.order(Begin(__version__, number, self.size, listeners, board, settings, to_inherit(self._keys)))
         if self._order is not None:
             worker.order(self._order)
         return worker

@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager, closing
 
 from gatekeeper.config.schema import Settings
 from gatekeeper.core.errors import GatekeeperError
-from gatekeeper.server.assertion_keys import open_keys, to_inherit
+from gatekeeper.server.assertion_keys import open_keys
 from gatekeeper.server.logs import open_configured_log
 from gatekeeper.telemetry.log import Log, loggers_to
 from gatekeeper.telemetry.telemetry import Telemetry
@@ -65,7 +65,7 @@ async def supervise(settings: Settings, workers: int, board: int, log: Log) -> b
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, signals.put_nowait, name)
     telemetry = Telemetry(log)
-    keys = to_inherit(open_keys(settings, time.time_ns() // 1_000_000))
+    keys = open_keys(settings, time.time_ns() // 1_000_000)
     sockets = await bind_for(settings.listen, workers)
     try:
         addresses = sockets.addresses("http" if settings.tls is None else "https")

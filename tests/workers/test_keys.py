@@ -1,10 +1,12 @@
 """Workers sign with the same keys, whether a folder has them or the supervisor alone."""
 
+import time
 from pathlib import Path
 
 import jwt
 import pytest
 
+from gatekeeper.config.key_folder import KeyFolder
 from tests.server.conftest import TOKEN
 from tests.server.gates import cookie_header
 from tests.server.upstreams import RecordingUpstream
@@ -27,8 +29,14 @@ async def test_all_workers_have_the_same_keys(database: Path, upstream: Recordin
         sets = {(await ask(gate.port, "GET", JWKS)).body for _ in range(MANY)}
         seen = [mirrored(await ask(gate.port, "GET", "/dashboard", signed_in))["headers"] for _ in range(MANY)]
         warned = [message for message in gate.messages if "replicas must share a folder" in message]
+        shown = (await gate.admin(JWKS)).body
+        if place == "folder":
+            KeyFolder(folder).rotate("ES256", time.time_ns() // 1_000_000, force=True)
+        later = (await gate.admin(JWKS)).body
         assert await gate.stop() == 0
     (published,) = sets
+    assert shown == published
+    assert (later != published) is (place == "folder")
     keys = jwt.PyJWKSet.from_json(published.decode())
     assert len({headers["x-request-id"][:8] for headers in seen}) == 2  # both have answered
     for headers in seen:

@@ -1,6 +1,7 @@
 """The supervisor's admin listener: the answers are those of a single process, and malformed requests learn nothing."""
 
 import asyncio
+import json
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,6 +17,7 @@ from tests.server.upstreams import RecordingUpstream
 from tests.server.wire import Wire, head
 
 PATHS = ["/healthz", "/readyz", "/metrics", "/healthz?probe=1", "/nothing", "/", "//healthz", "/healthz/", "/HEALTHZ"]
+PATHS += ["/.well-known/gatekeeper/jwks.json", "/.well-known/pomerium/jwks.json"]
 
 
 class FakeReporter:
@@ -24,6 +26,7 @@ class FakeReporter:
     def __init__(self, *problems: str) -> None:
         self.found = list(problems)
         self.accepts: list[str] = []
+        self.keys: bytes | None = None
 
     async def problems(self) -> list[str]:
         return self.found
@@ -33,6 +36,9 @@ class FakeReporter:
         if accept == "fail":
             raise RuntimeError("detail")
         return b"up 1\n", "text/plain; version=0.0.4; charset=utf-8"
+
+    def jwks(self) -> bytes | None:
+        return self.keys
 
     def safe(self, text: str) -> str:
         return text.replace("hunter2", "[redacted]")
@@ -59,6 +65,28 @@ async def ask(port: int, path: str, method: str = "GET", *lines: str) -> Respons
 
 def without(response: Response, *names: str) -> dict[str, str]:
     return {name.lower(): value for name, value in response.headers if name.lower() not in names}
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+async def test_the_keys_of_assertions_are_there_where_they_are_made(
+    database: Path, upstream: RecordingUpstream, method: str
+) -> None:
+    path, reporter = "/.well-known/gatekeeper/jwks.json", FakeReporter()
+    more = "admin: {listen: 127.0.0.1:0}\npublic_url: http://127.0.0.1\n"
+    async with running_gate(upstream.url, database, more) as gate:
+        assert gate.served.admin_address is not None
+        alone = await ask(int(gate.served.admin_address.rpartition(":")[2]), path, method)
+        public = await ask(gate.port, path, "GET")
+    reporter.keys = public.body
+    async with listening(reporter) as port:
+        several = await ask(port, path, method)
+    if method == "GET":
+        assert [key["use"] for key in json.loads(alone.body)["keys"]] == ["sig", "sig"]
+        assert (alone.status, alone.body) == (200, public.body)
+        assert alone.values("cache-control") == public.values("cache-control") == ["public, max-age=300"]
+        assert alone.values("content-type") == ["application/json"]
+    assert (several.status, several.body) == (alone.status, alone.body)
+    assert without(several, "connection") == without(alone, "connection", "date")
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "OPTIONS"])
