@@ -133,19 +133,21 @@ class Bench:
                 workload,
                 lambda name, workload=workload: self._load(name, workload, seconds, number, keep=True),
                 f"round {number + 1} of {self.options.rounds}: ",
+                backwards=number % 2 == 1,
             )
         self.stand.empty_logs()
 
     def _latency_round(self, number: int, rate: int) -> None:
         prefix = f"round {number + 1} of {self.options.rounds}, {rate} per s: "
-        self._each("latency", lambda name: self._latency(name, rate), prefix)
+        self._each("latency", lambda name: self._latency(name, rate), prefix, backwards=number % 2 == 1)
 
-    def _each(self, what: str, measure: Callable[[str], str], prefix: str = "") -> None:
+    def _each(self, what: str, measure: Callable[[str], str], prefix: str = "", *, backwards: bool = False) -> None:
         """Measure all proxies once, one after another; a failure is noted and ends nothing.
 
-        What a proxy does not do is not asked again; where only the load failed, the next round tries anew.
+        Every second round goes `backwards`, so that none is always the first after another kind of load.  What a proxy
+        does not do is not asked again; where only the load failed, the next round tries anew.
         """
-        for name, peer in self.run.peers.items():
+        for name, peer in reversed(self.run.peers.items()) if backwards else self.run.peers.items():
             if what in peer.reasons or not PEERS[name].is_asked(what):
                 continue
             try:
