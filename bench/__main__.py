@@ -25,7 +25,7 @@ RESULTS = ROOT / "bench" / "results"
 LATENCY_SHARE = 0.25
 """The part of the time that is kept for the latencies."""
 
-QUICK_WORKLOADS = ("verified", "varied", "redirect", "denied", "post", "down", "websocket")
+QUICK_WORKLOADS = ("verified", "varied", "redirect", "denied", "post", "down", "websocket", "paired")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -127,14 +127,17 @@ class Bench:
         return int(self.options.rounds)
 
     def _load_round(self, number: int) -> None:
-        seconds = self.options.seconds
         for workload in self.options.workloads:
-            self._each(
-                workload,
-                lambda name, workload=workload: self._load(name, workload, seconds, number, keep=True),
-                f"round {number + 1} of {self.options.rounds}: ",
-                backwards=number % 2 == 1,
-            )
+            seconds = WORKLOADS[workload].seconds or self.options.seconds
+            for turn in range(WORKLOADS[workload].turns):
+                self._each(
+                    workload,
+                    lambda name, workload=workload, seconds=seconds: self._load(
+                        name, workload, seconds, number, keep=True
+                    ),
+                    f"round {number + 1} of {self.options.rounds}: ",
+                    backwards=(number + turn) % 2 == 1,
+                )
         self.stand.empty_logs()
 
     def _latency_round(self, number: int, rate: int) -> None:

@@ -180,7 +180,7 @@ PEERS: dict[str, Peer] = {
             None,
             _gate_that_signs_nothing,
             __version__,
-            only=("verified",),
+            only=("verified", "paired"),
         ),
         Peer(
             "gate2",
@@ -190,7 +190,7 @@ PEERS: dict[str, Peer] = {
             _gate_of_two,
             __version__,
             workers=2,
-            only=("memory", "verified", "crowded"),
+            only=("memory", "verified", "crowded", "paired"),
         ),
         Peer("nginx", "nginx", "plain proxy; without a cookie a static rule", "nginx", _nginx, ("-v",)),
         Peer("haproxy", "HAProxy", "plain proxy; without a cookie a static rule", "haproxy", _haproxy, ("-v",)),

@@ -117,6 +117,18 @@ class Run(msgspec.Struct):
         ours, theirs = (self.peers[peer].cpu_us(workload) if peer in self.peers else None for peer in (name, to))
         return ours / theirs if ours and theirs else None
 
+    def paired_ratio(self, name: str, to: str, workload: str) -> float | None:
+        """The median of the ratios of CPU per answer, window by window; None where either was not measured.
+
+        For two that differ by little: what a machine does for some seconds, it does to both windows of a pair.
+        """
+        ours, theirs = (self.peers[peer].samples.get(workload, []) if peer in self.peers else [] for peer in (name, to))
+        return (
+            median(one.cpu_us / other.cpu_us for one, other in zip(ours, theirs, strict=False))
+            if ours and theirs
+            else None
+        )
+
     def foreign(self) -> float:
         """The median share of the proxy's core that others used: how disturbed the run was."""
         shares = [s.foreign for peer in self.peers.values() for samples in peer.samples.values() for s in samples]

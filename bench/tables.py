@@ -15,6 +15,9 @@ STRAINED = 0.7
 CROWDED = "crowded"
 """This workload has a table of its own."""
 
+PAIRED = "paired"
+"""This one has a row among the targets alone."""
+
 UNSIGNED = "unsigned"
 """The gate without assertions has a row below the gate's, where the CPU is told."""
 
@@ -155,7 +158,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _measured(run: Run) -> list[str]:
-    names = [name for name in WORKLOADS if name != CROWDED]
+    names = [name for name in WORKLOADS if name not in (CROWDED, PAIRED)]
     return [name for name in names if any(name in peer.samples for peer in run.peers.values())]
 
 

@@ -87,6 +87,10 @@ def _ratio(workload: str, to: str, of: str = "gate") -> Callable[[Run], float | 
     return lambda run: run.ratio(of, to, workload)
 
 
+def _paired(of: str, to: str) -> Callable[[Run], float | None]:
+    return lambda run: run.paired_ratio(of, to, "paired")
+
+
 def _p99_ratio(run: Run) -> float | None:
     """The gate's 99th percentile by Go's; infinite where the gate could not keep the rate."""
     gate, go = run.peers.get("gate"), run.peers.get("go")
@@ -113,13 +117,18 @@ def _least_share(run: Run) -> float | None:
 TARGETS: tuple[Target, ...] = (
     Target("verified GET", 0.6, " × Go", _ratio("verified", "go")),
     Target("verified GET", 3, " × nginx", _ratio("verified", "nginx")),
-    Target("verified GET with the assertion", 1.05, " × without", _ratio("verified", "unsigned")),
+    Target(
+        "verified GET with the assertion",
+        1.05,
+        " × without",
+        _paired("gate", "unsigned"),
+    ),
     Target("mix", 0.8, " × Go", _ratio("mixed", "go")),
     Target("redirect", 1.5, " × Go", _ratio("redirect", "go")),
     Target("1 MB down", 1.5, " × nginx", _ratio("down", "nginx")),
     Target("1 MB up", 1.5, " × nginx", _ratio("up", "nginx")),
     Target("99th percentile at half of Go's rate", 1, " × Go", _p99_ratio),
-    Target("two workers, 32 connections", 1.1, " × one", _ratio("verified", "gate", "gate2")),
+    Target("two workers, 32 connections", 1.1, " × one", _paired("gate2", "gate")),
     Target("two workers, 1,024 connections", 1.1, " × one", _ratio("crowded", "gate", "gate2")),
     Target("smallest share of two workers in 1,024 connections", 0.4, "%", _least_share, is_floor=True),
     Target("a worker at rest", 80, " MB", _memory_at_rest),

@@ -18,7 +18,9 @@ MESSAGE_BYTES = 64
 CONNECTIONS = 32
 MANY_CONNECTIONS = 1024
 
-Name = Literal["verified", "varied", "redirect", "denied", "post", "mixed", "down", "up", "websocket", "crowded"]
+Name = Literal[
+    "verified", "varied", "redirect", "denied", "post", "mixed", "down", "up", "websocket", "crowded", "paired"
+]
 
 BROWSER_HEADERS = {
     "User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:132.0) Gecko/20100101 Firefox/132.0",
@@ -43,7 +45,8 @@ class Workload(msgspec.Struct, frozen=True):
     `statuses` are those of a right answer; `sends` and `answers` the bytes of the bodies, where they are fixed.
     `mixes` makes one request in ten a POST of `POST_BYTES` and one in a hundred use a session not seen before.
     `varies` makes no request like another: see `wrk.script`.  `asked_of` are the proxies that it is measured with, by
-    their names; None for all.
+    their names; None for all.  `turns` is how often a round measures it, there and back, and
+    `seconds` how long each time; 0 is as long as all.
     """
 
     name: Name
@@ -59,6 +62,8 @@ class Workload(msgspec.Struct, frozen=True):
     varies: bool = False
     connections: int = CONNECTIONS
     asked_of: tuple[str, ...] | None = None
+    turns: int = 1
+    seconds: int = 0
 
 
 WORKLOADS: dict[str, Workload] = {
@@ -80,5 +85,6 @@ WORKLOADS: dict[str, Workload] = {
             connections=MANY_CONNECTIONS,
             asked_of=("gate", "gate2", "nginx", "go"),
         ),
+        Workload("paired", "verified GET, in turns", PAGE, asked_of=("gate", "unsigned", "gate2"), turns=24, seconds=1),
     )
 }

@@ -31,10 +31,13 @@ def test_ratios_of_medians() -> None:
 
 def test_what_the_assertion_costs() -> None:
     what, unit = "verified GET with the assertion", " × without"
-    assert verdict(a_run(), what, unit) == Verdict(what, "≤ 1.05 × without", "1.07 × without", False)
     run = a_run()
-    run.peers["unsigned"].samples["verified"] = samples(29)
-    assert verdict(run, what, unit).is_met
+    assert verdict(run, what, unit).is_met is None
+    run.peers["gate"].samples["paired"] = samples(30, 64, 33)
+    run.peers["unsigned"].samples["paired"] = samples(20, 60, 30)  # a machine half as fast for a while
+    assert verdict(run, what, unit) == Verdict(what, "≤ 1.05 × without", "1.10 × without", False)
+    run.peers["unsigned"].samples["paired"] = samples(30, 61, 30)
+    assert verdict(run, what, unit) == Verdict(what, "≤ 1.05 × without", "1.05 × without", True)
     del run.peers["unsigned"]
     assert verdict(run, what, unit).is_met is None
 
@@ -78,7 +81,8 @@ def test_two_workers_are_compared_with_one() -> None:
         for s, share in zip(samples(36, 33, 90), (0.5, 0.41, 0.45), strict=True)
     ]
     run.peers["gate"].samples["crowded"] = samples(31)
-    run.peers["gate2"] = PeerResult("two", "", samples={"verified": samples(33), "crowded": crowded})
+    run.peers["gate2"] = PeerResult("two", "", samples={"paired": samples(33, 22), "crowded": crowded})
+    run.peers["gate"].samples["paired"] = samples(30, 20)
     assert verdict(run, "two workers, 32 connections", " × one").measured == "1.10 × one"
     assert verdict(run, "two workers, 1,024 connections", " × one").measured == "1.16 × one"
     share = verdict(run, "smallest share of two workers in 1,024 connections", "%")
@@ -89,6 +93,8 @@ def test_a_sentence_names_what_is_missed_and_what_is_missing() -> None:
     run = a_run()
     run.peers["gate"].samples["redirect"] = samples(100)
     run.peers["go"].samples["redirect"] = samples(50)
+    run.peers["gate"].samples["paired"] = samples(32)
+    run.peers["unsigned"].samples["paired"] = samples(30)
     text = in_a_sentence(run)
     missed = (
         "verified GET with the assertion (1.07 × without, not ≤ 1.05 × without), redirect (2.00 × Go, not ≤ 1.50 × Go)"
