@@ -15,26 +15,19 @@ from gatekeeper.config.schema import Settings
 from gatekeeper.core.errors import GatekeeperError
 from gatekeeper.core.model import Reason, Session, SessionRecord
 from gatekeeper.core.policy import fault_of
+from gatekeeper.server.devices import UNKNOWN, device_name, device_of
 from gatekeeper.server.documents import session_document, user_document
+from gatekeeper.server.texts import ENGLISH
 from gatekeeper.stores.writing import SessionWriter, open_writer
 
 EVERY = 1_000_000
 """More sessions than a user has."""
 
+_MAX_PROGRAM = 24
 HEADINGS = ("id", "user", "device", "address", "created", "updated", "expires", "state")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _COLOURS = {"live": "green", "expired": "yellow", "banned": "red"}
-_BROWSERS = (
-    *(("Edg/", "Edge"), ("EdgA/", "Edge"), ("OPR/", "Opera"), ("SamsungBrowser/", "Samsung Internet")),
-    *(("Firefox/", "Firefox"), ("FxiOS/", "Firefox"), ("CriOS/", "Chrome"), ("Chrome/", "Chrome")),
-    ("Safari/", "Safari"),
-)
-"""What stands in a User-Agent, and whose it is; the first one found counts, as most name others besides."""
-_SYSTEMS = (
-    *(("iPhone", "iPhone"), ("iPad", "iPad"), ("Android", "Android"), ("Windows", "Windows")),
-    *(("Mac OS X", "macOS"), ("CrOS", "ChromeOS"), ("Linux", "Linux")),
-)
 
 
 class Listing(msgspec.Struct, frozen=True):
@@ -133,15 +126,13 @@ def state_of(record: SessionRecord, now_ms: int) -> str:
     return "banned" if fault is Reason.USER_BANNED else "expired"
 
 
-def device_of(user_agent: str | None) -> str:
-    """Browser and system, as a person would say them; of another program, what it calls itself; `-` for none."""
+def device(user_agent: str | None) -> str:
+    """Browser and system, as the page of sessions has them; of another program, what it calls itself; `-` for none."""
     if not user_agent:
         return "-"
-    browser = next((name for mark, name in _BROWSERS if mark in user_agent), None)
-    if browser is None:
-        return printable(user_agent.partition(" ")[0])[:24]
-    system = next((name for mark, name in _SYSTEMS if mark in user_agent), None)
-    return browser if system is None else f"{browser} on {system}"
+    if device_of(user_agent) == UNKNOWN:
+        return printable(user_agent.partition(" ")[0])[:_MAX_PROGRAM]
+    return device_name(user_agent, ENGLISH)
 
 
 @asynccontextmanager
@@ -190,7 +181,7 @@ def _row(record: SessionRecord, now_ms: int) -> tuple[str, ...]:
     return (
         printable(session.id),
         printable(user.email),
-        device_of(session.user_agent),
+        device(session.user_agent),
         printable(session.ip_address or "-"),
         *(minute(ms) for ms in (session.created_at_ms, session.updated_at_ms, session.expires_at_ms)),
         state_of(record, now_ms),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gatekeeper.sessions_command import device_of
+from gatekeeper.sessions_command import device
 from tests.better_auth_db import add_session, add_user, create_database
 from tests.better_auth_redis import Storage, session_fields, user_fields
 from tests.servers.redis import RedisServer
@@ -209,7 +209,7 @@ def test_in_redis_all_sessions_of_a_user_are_revoked_as_the_app_does(
 
 
 @pytest.mark.parametrize(
-    ("user_agent", "device"),
+    ("user_agent", "named"),
     [
         (None, "-"),
         ("", "-"),
@@ -218,10 +218,11 @@ def test_in_redis_all_sessions_of_a_user_are_revoked_as_the_app_does(
         ("Mozilla/5.0 (Linux; Android 14) AppleWebKit/537.36 Chrome/130.0 Mobile Safari/537.36", "Chrome on Android"),
         ("Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) Version/17.5 Safari/604.1", "Safari on iPhone"),
         ("Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) Version/17.5 Safari/605.1.15", "Safari on macOS"),
-        ("Firefox/1", "Firefox"),
-        ("curl/8.5.0", "curl/8.5.0"),
+        ("Firefox/1", "Firefox/1"),
+        ("curl/8.5.0", "curl"),
+        ("acme-sync/2.1 (x)", "acme-sync/2.1"),
         ("x" * 99, "x" * 24),
     ],
 )
-def test_a_device_is_browser_and_system(user_agent: str | None, device: str) -> None:
-    assert device_of(user_agent) == device
+def test_a_device_is_browser_and_system(user_agent: str | None, named: str) -> None:
+    assert device(user_agent) == named

@@ -1,8 +1,9 @@
 """The folder of the keys that sign assertions: one file with all of them, which is replaced as a whole.
 
 The folder is its owner's alone (0700), and so is the file (0600).  One that root has mounted for a gate of another user
-is taken, too, if nobody else can read it: the file may be readable for a group then.  Who makes or changes keys holds
-a lock, so that processes that start at the same time make one set.
+is taken, too, if nobody else can read it: the file may be readable for a group then.  Who may enter a folder that is
+mounted read-only does not matter, as nobody can put another file there: a Secret of Kubernetes has mode 1777.  Who
+makes or changes keys holds a lock, so that processes that start at the same time make one set.
 """
 
 import os
@@ -58,7 +59,8 @@ class KeyFolder:
         """The keys, or None where there are none.  Raises KeysUnusable, also where others could get at them."""
         file = self.path / NAME
         try:
-            _refuse_shared(self.path, os.stat(self.path), 0o077, 0)
+            if not os.statvfs(self.path).f_flag & os.ST_RDONLY:
+                _refuse_shared(self.path, os.stat(self.path), 0o077, 0)
             with open(file, "rb") as opened:
                 _refuse_shared(file, os.fstat(opened.fileno()), 0o077, 0o007)
                 raw = opened.read()

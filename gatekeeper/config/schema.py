@@ -229,7 +229,7 @@ class Timeouts(msgspec.Struct, frozen=True):
 
 class Admin(msgspec.Struct, frozen=True):
     listen: Annotated[
-        str | None, "Where /healthz, /readyz and /metrics are served: host:port or unix:/path; null is off."
+        str | None, "Where health, metrics and the keys of assertions are served: host:port or unix:/path; null is off."
     ] = "127.0.0.1:9091"
     token: Annotated[str | None, "The token of the admin page."] = None
 

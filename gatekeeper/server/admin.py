@@ -87,7 +87,7 @@ class Admin:
     async def metrics(self, accept: str) -> tuple[bytes, str]:
         return self._exposition.render(accept)
 
-    def jwks(self) -> bytes | None:
+    async def jwks(self) -> bytes | None:
         assertions = self._gate.runtime.assertions
         return None if assertions is None else assertions.keys.published[0]
 

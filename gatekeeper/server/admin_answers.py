@@ -33,7 +33,7 @@ class Reporter(Protocol):
         """The metrics and their Content-Type, for a request with this Accept header ("" for none)."""
         ...
 
-    def jwks(self) -> bytes | None:
+    async def jwks(self) -> bytes | None:
         """The public keys of assertions as a JWKS; None where there are none."""
         ...
 
@@ -53,7 +53,7 @@ class AdminAnswer(msgspec.Struct, frozen=True):
 async def admin_answer(reporter: Reporter, method: str, target: str, accept: str) -> AdminAnswer:
     """The answer to a request; `target` is as it came."""
     path = target.partition("?")[0]
-    keys = reporter.jwks() if path == JWKS_PATH else None
+    keys = await reporter.jwks() if path == JWKS_PATH else None
     if path not in ("/healthz", "/readyz", "/metrics") and keys is None:
         return admin_error(404)
     if method not in _METHODS:

@@ -231,7 +231,7 @@ class AuthApi:
             result = await route.call(call)
         except StoreUnavailable as error:
             hint = "; `gatekeeper migrate` makes what is missing" if isinstance(error, SchemaFault) else ""
-            self._troubles.began(f"{error}{hint}")
+            self._troubles.began(error, hint)
             return Outcome(STORE_UNAVAILABLE)
         except StoreError as error:
             logger.info("an account call has what cannot be stored: %s", error)

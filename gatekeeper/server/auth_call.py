@@ -19,7 +19,7 @@ from gatekeeper.server.auth_bodies import Body, Json, Query
 from gatekeeper.server.data_cookies import DataCookies
 from gatekeeper.server.look import PLAIN, Look
 from gatekeeper.server.passwords import Busy, Line
-from gatekeeper.server.texts import ENGLISH, Words, words_for
+from gatekeeper.server.texts import Words, words_for
 from gatekeeper.server.throttle import Admitted, Wait
 from gatekeeper.stores.accounts import AccountStore
 
@@ -109,7 +109,7 @@ class Message(msgspec.Struct, frozen=True):
     user: User
     url: str
     token: str
-    words: Words = ENGLISH
+    words: Words
 
 
 class Mail(Protocol):

@@ -35,15 +35,20 @@ UNKNOWN = Device(None, None)
 
 def device_name(user_agent: str | None, words: Words) -> str:
     """What to call this device, in these words; "Unknown device" where it does not say what it is."""
-    device, texts = device_of((user_agent or "")[:_MAX_CHARS]), words.pages["sessions"]
+    device, texts = device_of(user_agent or ""), words.pages["sessions"]
     if device.browser is None or device.system is None:
         return device.browser or device.system or texts["unknown_device"]
     return texts["browser_on_system"].format(browser=device.browser, system=device.system)
 
 
+def device_of(user_agent: str) -> Device:
+    """The device of this User-Agent; of a long one the beginning is looked at, and remembered."""
+    return read_device(user_agent[:_MAX_CHARS])
+
+
 @lru_cache(maxsize=_KNOWN)
-def device_of(text: str) -> Device:
-    """The device of this User-Agent, cut to what is looked at: the whole of it is what is remembered."""
+def read_device(text: str) -> Device:
+    """The device of a User-Agent that is short."""
     if not text.strip():
         return UNKNOWN
     from ua_parser import parse_os, parse_user_agent  # its rules take a quarter of a second and some megabytes

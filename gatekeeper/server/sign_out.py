@@ -42,7 +42,7 @@ class SignOut:
             for carried in presented_tokens(facts.cookie, facts.authorization, name, keys, bearer=snapshot.bearer):
                 await self._end(runtime, carried.token, facts)
         except StoreError as error:
-            self._troubles.began(str(error))
+            self._troubles.began(error)
             return error_answer(503, Reason.STORE_UNAVAILABLE, facts, self._gate.pages, retry_after=RETRY_AFTER_S)
         lines = clearing_lines(snapshot.cookies, facts.cookie, snapshot.cookie_scope)
         cookies = tuple((b"Set-Cookie", to_ascii(line)) for line in lines)

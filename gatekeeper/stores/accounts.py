@@ -191,14 +191,11 @@ class AccountStore(Protocol):
         """The newest value with this identifier, or None where there is none or it has expired."""
         ...
 
-    async def consume_verification(self, identifier: str, *, now_ms: int) -> Verification | None:
-        """The same, and remove all with this identifier: of several who ask, one gets it."""
-        ...
-
     async def reset_password(
         self, identifier: str, password: str, *, account_id: str, now_ms: int, revoke: bool = False
     ) -> PasswordReset | None:
-        """Consume the value, a user's id, and give that user this password, a hash; other such links hold no longer.
+        """Give the user whose id is this value the password, a hash; all values with this identifier and other such
+        links are removed.  Of several who ask at once, one succeeds.
 
         None where there is no such value, or no such user, or one who was disabled: nothing but the value is removed
         then.

@@ -175,9 +175,6 @@ class SqlAccounts:
         found = await self._read(lambda rows: rows.verifications(identifier))
         return found[0] if found and found[0].expires_at_ms >= now_ms else None
 
-    async def consume_verification(self, identifier: str, *, now_ms: int) -> Verification | None:
-        return await self._write(lambda rows: _consume(rows, identifier, now_ms)) if is_text(identifier) else None
-
     async def reset_password(
         self, identifier: str, password: str, *, account_id: str, now_ms: int, revoke: bool = False
     ) -> PasswordReset | None:

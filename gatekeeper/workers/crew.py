@@ -159,12 +159,12 @@ class Crew:
         await self.count()
         return render(self._families, accept)
 
-    def jwks(self) -> bytes | None:
+    async def jwks(self) -> bytes | None:
         """The public keys, as they are in the folder now."""
         if self._keys is None:
             return None
-        with suppress(KeysUnusable):  # workers say so
-            self._keys.look()
+        with suppress(KeysUnusable, TimeoutError):  # workers say what cannot be read; a disk may hang
+            await asyncio.wait_for(asyncio.to_thread(self._keys.look), COUNT_TIMEOUT_S)
         return self._keys.published[0]
 
     def safe(self, text: str) -> str:

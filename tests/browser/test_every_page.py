@@ -186,6 +186,8 @@ async def test_pages_of_who_is_signed_out(
         await walk.finds(t["signed_out"]["title"])
         await walk.goto("/.gatekeeper/nothing-here")
         await walk.finds(walk.words.statuses["404"]["title"])
+        await walk.goto("/api/auth/error?error=INVALID_TOKEN")
+        await walk.finds(t["auth_error"]["title"])
 
 
 @pytest.mark.parametrize(("has_script", "language"), WAYS)

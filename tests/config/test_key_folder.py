@@ -118,6 +118,23 @@ def test_what_others_can_get_at_is_refused(folder: KeyFolder, which: str, bits: 
         folder.rotate("ES256", LATER_MS)
 
 
+def test_a_folder_that_is_mounted_read_only_may_be_anybody_s_to_enter(
+    folder: KeyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the Secrets of Kubernetes are, for a gate that is root; the file is as it must be everywhere."""
+    ring = folder.open("ES256", NOW_MS)
+    folder.path.chmod(0o1777)
+    found = os.statvfs(folder.path)
+    fields = [*found[:8], found.f_flag | os.ST_RDONLY, *found[9:]]
+    monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result(fields))
+    kept = folder.read()
+    assert kept is not None
+    assert kept.encode() == ring.encode()
+    (folder.path / NAME).chmod(0o644)
+    with pytest.raises(KeysUnusable, match="others can get at it"):
+        folder.read()
+
+
 def owned_by(monkeypatch: pytest.MonkeyPatch, uid: int, me: int) -> None:
     """Let files look as if this user had them, and we were another one."""
     stat, fstat = os.stat, os.fstat

@@ -169,7 +169,7 @@ async def test_a_link_of_the_gate_resets_the_password_there(tmp_path: Path) -> N
         await accounts.create_verification(value, now_ms=now_ms())
         assert (await real.post("/reset-password", newPassword=OTHER, token="secret"))[0] == 200
         assert [await real.sign_in(password) for password in (PASSWORD, OTHER)] == [401, 200]
-        assert await accounts.consume_verification("reset-password:secret", now_ms=now_ms()) is None
+        assert await accounts.find_verification("reset-password:secret", now_ms=now_ms()) is None
 
 
 async def test_who_is_disabled_at_the_gate_is_refused_there(tmp_path: Path) -> None:

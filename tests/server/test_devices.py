@@ -2,7 +2,7 @@
 
 import pytest
 
-from gatekeeper.server.devices import device_name, device_of
+from gatekeeper.server.devices import device_name, read_device
 from gatekeeper.server.texts import LANGUAGES
 
 WEBKIT = "AppleWebKit/537.36 (KHTML, like Gecko)"
@@ -52,7 +52,7 @@ def test_whatever_a_program_calls_itself_makes_a_short_printable_name(user_agent
 
 
 def test_what_stands_far_behind_is_neither_looked_at_nor_kept() -> None:
-    device_of.cache_clear()
+    read_device.cache_clear()
     texts = [" " + "x" * 400 + f" Firefox/{version}.0 " + "y" * 60_000 for version in range(3)]
     assert [device_name(text, LANGUAGES["en"]) for text in texts] == ["Unknown device"] * 3
-    assert device_of.cache_info().currsize == 1
+    assert read_device.cache_info().currsize == 1

@@ -21,6 +21,7 @@ from gatekeeper.core.model import User
 from gatekeeper.server.auth_call import Message
 from gatekeeper.server.mail import PAUSES_S, SmtpMail, pause_until
 from gatekeeper.server.mail_connection import REST_S, safe_reply
+from gatekeeper.server.texts import ENGLISH
 from tests.certificates import Authority
 from tests.servers.processes import free_port
 from tests.servers.smtp import BREAKS_OFF, HANGS, MailServer, mail_server
@@ -58,7 +59,7 @@ class Held(Hours):
 
 
 def message_to(email: str = "ada@example.test", name: str = "Ada", *, kind: Any = "reset-password") -> Message:
-    return Message(kind, User("user-1", name, email, False, None, 0, 0), URL, TOKEN)
+    return Message(kind, User("user-1", name, email, False, None, 0, 0), URL, TOKEN, ENGLISH)
 
 
 def address_of(server: MailServer, security: Any = "none", *, signs_in: bool = False) -> SmtpServer:
@@ -140,7 +141,7 @@ async def test_a_mail_arrives(caplog: pytest.LogCaptureFixture) -> None:
 
 async def test_a_line_of_a_dot_is_part_of_the_text() -> None:
     async with mail_server() as server, mailing(address_of(server), timeout_s=20.0) as mail:
-        mail.send(Message("verify-email", User("u", "Ada", "ada@example.test", False, None, 0, 0), ".", TOKEN))
+        mail.send(Message("verify-email", User("u", "Ada", "ada@example.test", False, None, 0, 0), ".", TOKEN, ENGLISH))
         await settle(mail)
         plain = server.taken[0].mail.get_body(("plain",))
         assert plain is not None
@@ -574,7 +575,7 @@ async def test_what_is_no_address_is_not_sent(caplog: pytest.LogCaptureFixture) 
 
 async def test_a_fault_of_our_own_stops_one_mail_only(caplog: pytest.LogCaptureFixture) -> None:
     async with mail_server() as server, mailing(address_of(server)) as mail:
-        broken = Message("reset-password", message_to().user, "\ud800", TOKEN)  # which UTF-8 has no bytes for
+        broken = Message("reset-password", message_to().user, "\ud800", TOKEN, ENGLISH)  # which UTF-8 has no bytes for
         mail.send(broken)
         mail.send(message_to())
         await settle(mail)

@@ -136,7 +136,7 @@ def test_the_link_survives_and_no_line_is_long(length: int) -> None:
     assert _Page(part(mail, "html")).links == [url]
     user = User("user-1", "Ada", "ada@example.test", False, None, 0, 0)
     raw = compose(
-        Message("verify-email", user, url, ""),
+        Message("verify-email", user, url, "", ENGLISH),
         site_name="Example",
         sender="gate@example.test",
         message_id="<1@example.test>",
@@ -232,7 +232,7 @@ def test_a_long_name_of_the_site_is_cut() -> None:
 def test_senders_are_as_they_are_written(mailbox: str) -> None:
     user = User("user-1", "Ada", "o'brien+tag@example.test", False, None, 0, 0)
     mail = compose(
-        Message("verify-email", user, URL, ""),
+        Message("verify-email", user, URL, "", ENGLISH),
         site_name="Example",
         sender=f"{mailbox}@example.test",
         message_id="<1@example.test>",

@@ -163,6 +163,21 @@ async def test_who_must_sign_in_anew_at_the_app_is_signed_out_and_led_back(
         assert led.values("location") == ["/sign-in?callbackUrl=%2Fadmin%3Fa%3D%2522"]
 
 
+async def test_the_way_back_may_lead_through_a_sign_in_page_elsewhere(
+    database: Path, upstream: RecordingUpstream
+) -> None:
+    """Browsers hold the redirects after a form against the policy of the page."""
+    age_sessions(database)
+    text = FOUR_LINES.replace("[/dashboard, /settings]", "[{{path: /admin, access: fresh}}]")
+    more = "session: {fresh_age: 1s}\nsign_in: https://login.example.test/in\n"
+    more += "public_url: http://127.0.0.1\ntrusted_origins: [https://login.example.test]\n"
+    async with running_gate(upstream.url, database, more, text=text) as gate:
+        browser = Browser(gate, {COOKIE: cookie_value(TOKEN)})
+        page = await browser.get("/admin", "Sec-Fetch-Mode: navigate")
+        assert page.status == 403
+        assert "form-action 'self' https://login.example.test;" in page.values("content-security-policy")[0]
+
+
 def age_sessions(database: Path) -> None:
     """Every session began an hour ago."""
     with closing(sqlite3.connect(database)) as connection:
@@ -192,6 +207,7 @@ async def test_script_theme_and_logo_are_served(tmp_path: Path, upstream: Record
             if "theme" not in path and "logo" not in path:
                 assert (await browser.get(path, f"If-None-Match: {etag}")).status == 304
         assert "<title>Sign in – Site</title>" in (await browser.get("/sign-in")).body.decode()
+        assert "– Site</title>" in (await browser.get("/api/auth/error?error=x")).body.decode()
 
 
 @pytest.fixture

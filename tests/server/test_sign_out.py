@@ -152,13 +152,25 @@ async def test_too_long_a_form(database: Path, upstream: RecordingUpstream) -> N
 
 
 @pytest.mark.parametrize("primed", [False, True], ids=["unknown-to-the-gate", "in-memory"])
-async def test_store_that_is_away_changes_nothing(database: Path, upstream: RecordingUpstream, primed: bool) -> None:
+async def test_store_that_is_away_changes_nothing(
+    database: Path, upstream: RecordingUpstream, primed: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     async with running_gate(upstream.url, database) as gate:
         if primed:
             assert (await ask(gate.port, "GET", "/dashboard", SIGNED_IN)).status == 200
         database.rename(database.with_suffix(".away"))
-        response = await sign_out(gate, SIGNED_IN)
-    assert (response.status, response.values("retry-after"), response.values("set-cookie")) == (503, ["5"], [])
+        for _ in range(3):
+            response = await sign_out(gate, SIGNED_IN)
+            assert (response.status, response.values("retry-after"), response.values("set-cookie")) == (503, ["5"], [])
+        said = [line for line in caplog.messages if line.startswith("sessions c")]
+        assert len(said) == len(set(said)) > 0
+        assert all(line.startswith("sessions cannot be signed out: ") for line in said)
+        database.with_suffix(".away").rename(database)
+        caplog.clear()
+        assert (await sign_out(gate, SIGNED_IN)).status == 200
+        assert [line for line in caplog.messages if line.startswith("sessions c")] == [
+            "sessions can be signed out again"
+        ]
 
 
 async def test_gate_that_cannot_end_sessions_says_so(database: Path, upstream: RecordingUpstream) -> None:

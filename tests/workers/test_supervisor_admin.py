@@ -37,7 +37,7 @@ class FakeReporter:
             raise RuntimeError("detail")
         return b"up 1\n", "text/plain; version=0.0.4; charset=utf-8"
 
-    def jwks(self) -> bytes | None:
+    async def jwks(self) -> bytes | None:
         return self.keys
 
     def safe(self, text: str) -> str:

@@ -67,7 +67,7 @@ class AccountPages:
         try:
             return await _answer(visit, page)
         except StoreError as error:
-            self._troubles.began(str(error))
+            self._troubles.began(error)
             return error_answer(503, Reason.STORE_UNAVAILABLE, facts, pages, retry_after=RETRY_AFTER_S)
 
 

@@ -37,13 +37,15 @@ _SLACK_MS = 1000
 
 
 class SessionsPage:
-    """`has_accounts`: passwords are changed here, and not in the app.  `troubles` are those of `book`."""
+    """`has_accounts`: passwords are changed here, and not in the app.  `reading` is the trouble of
+    reading sessions."""
 
     needs_session = True
 
-    def __init__(self, book: SessionBook, troubles: Troubles, *, has_accounts: bool) -> None:
+    def __init__(self, book: SessionBook, reading: Troubles, *, has_accounts: bool) -> None:
         self._book = book
-        self._troubles = troubles
+        self._reading = reading
+        self._ending = Troubles("sessions cannot be ended for certain", "sessions can be ended again")
         self._has_accounts = has_accounts
 
     async def show(self, visit: Visit) -> Answer:
@@ -51,7 +53,7 @@ class SessionsPage:
             live = await self._book.live(Visitor.of(visit))
         except NotFresh:
             return _ask_anew(visit)
-        self._troubles.ended()
+        self._reading.ended()
         others = [session for session in live if not _is_this(visit, session)]
         is_asking = visit.query.get("confirm") == "others"
         if is_asking and others:
@@ -64,6 +66,7 @@ class SessionsPage:
         try:
             if "others" in visit.form:
                 ended = await self._book.end_others(visitor)
+                self._ending.ended()
                 visit.note(Notice("others", ended.count))
             else:
                 ended = await self._end(visitor, visit.form.get("revoke", ""))
@@ -71,9 +74,8 @@ class SessionsPage:
         except NotFresh:
             return _ask_anew(visit)
         except StoreError as error:
-            self._troubles.began(str(error))
+            self._ending.began(error)
             return _unsure(visit)
-        self._troubles.ended()
         visit.frame.sessions.ended(ended.tokens)
         if ended.count:
             client, user = visit.facts.client_address, visitor.record.user.id
@@ -91,7 +93,9 @@ class SessionsPage:
         """End one of the others: this device is signed out by the call for that."""
         if not session_id or session_id == visitor.record.session.id:
             return Ended((), 0)
-        return await self._book.end(visitor, session_id)
+        ended = await self._book.end(visitor, session_id)
+        self._ending.ended()
+        return ended
 
     async def _list(
         self,
@@ -214,12 +218,13 @@ def _said(visit: Visit) -> str | None:
 
 
 def _ask_anew(visit: Visit) -> Answer:
-    """The app lists sessions only to who signed in lately."""
+    """The app lists sessions only to who signed in lately; its sign-in page may not let in who is signed in."""
     t = visit.words.pages
     place = sign_in_url(visit.frame.pages, SESSIONS)
     links = [(place, t["shared"]["sign_in"]), ("/", t["shared"]["home"])]
     paragraphs = [t["sessions"]["not_fresh"], t["sessions"]["not_fresh_advice"]]
-    return visit.message(403, t["sessions"]["not_fresh_title"], paragraphs, links)
+    leave = {"sign_out_url": SIGN_OUT, "signed_out_url": SESSIONS, "sign_out": t["shared"]["sign_in_again"]}
+    return visit.message(403, t["sessions"]["not_fresh_title"], paragraphs, links, **leave)
 
 
 def _unsure(visit: Visit) -> Answer:

@@ -139,8 +139,9 @@ class SignedOutPage:
             links = [(SIGN_IN, t["shared"]["sign_in"]), ("/", t["shared"]["home"])]
             return visit.message(200, t["signed_out"]["title"], paragraphs, links)
         paragraphs = [t["signed_out"]["still"].format(email=record.user.email)]
-        urls = {"sign_out_url": SIGN_OUT, "signed_out_url": SIGNED_OUT}
-        return visit.message(200, t["signed_out"]["still_title"], paragraphs, (), **urls)
+        leave = {"sign_out_url": SIGN_OUT, "signed_out_url": SIGNED_OUT, "sign_out": t["shared"]["sign_out"]}
+        links = [("/", t["shared"]["home"])]
+        return visit.message(200, t["signed_out"]["still_title"], paragraphs, links, **leave)
 
     async def send(self, visit: Visit) -> Answer:
         return visit.redirect(SIGNED_OUT)

@@ -147,16 +147,12 @@ class FakeAccounts:
         found = [one for one in self.verifications if one.identifier == identifier and one.expires_at_ms >= now_ms]
         return found[-1] if found else None
 
-    async def consume_verification(self, identifier: str, *, now_ms: int) -> Verification | None:
-        found = await self.find_verification(identifier, now_ms=now_ms)
-        self.verifications = [one for one in self.verifications if one.identifier != identifier]
-        return found
-
     async def reset_password(
         self, identifier: str, password: str, *, account_id: str, now_ms: int, revoke: bool = False
     ) -> PasswordReset | None:
         self._begin("reset_password")
-        found = await self.consume_verification(identifier, now_ms=now_ms)
+        found = await self.find_verification(identifier, now_ms=now_ms)
+        self.verifications = [one for one in self.verifications if one.identifier != identifier]
         if found is None or found.value not in self.users:
             return None
         self._set_password(found.value, password)

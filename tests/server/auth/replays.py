@@ -156,6 +156,7 @@ def request_of(sent: Mapping[str, Any], own_origin: str) -> AuthRequest:
         referer=headers.get("referer"),
         sec_fetch_mode=headers.get("sec-fetch-mode"),
         sec_fetch_site=headers.get("sec-fetch-site"),
+        accept_language=headers.get("accept-language"),
     )
     body = (sent["body"] or "").encode()
     return AuthRequest(

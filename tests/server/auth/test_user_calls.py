@@ -9,6 +9,7 @@ from gatekeeper.core.decide import RETRY_AFTER_S
 from gatekeeper.core.email_tokens import make_email_token
 from gatekeeper.core.errors import StoreError, StoreUnavailable
 from gatekeeper.server.answers import Answer
+from gatekeeper.server.look import Look
 from gatekeeper.server.passwords import Busy
 from tests.core.records import NOW_MS
 from tests.server.auth.calling import KEYS, OWN, PASSWORD, Result, Site, token_cookie
@@ -357,6 +358,17 @@ async def test_paths_are_calls_only_below_the_base_path() -> None:
     assert answer.body == b'{"ok":true}'
 
 
+@pytest.mark.parametrize(("language", "tag"), [("de-AT,de;q=0.9", "de"), ("en", "en"), ("fr", "en")])
+async def test_mails_are_in_the_language_of_who_asks(language: str, tag: str) -> None:
+    site = Site()
+    await site.sign_up()
+    assert site.mail is not None
+    for path in ("/request-password-reset", "/send-verification-email"):
+        site.mail.sent.clear()
+        await site.post(path, {"email": "ada@example.test"}, accept_language=language)
+        assert [message.words.tag for message in site.mail.sent] == [tag]
+
+
 @pytest.mark.parametrize(
     ("query", "expected"),
     [
@@ -371,3 +383,13 @@ async def test_error_page_shows_words_alone(query: str, expected: str) -> None:
     result = await Site().get(f"/error{query}")
     assert f"<dd>{expected}</dd>".encode() in result.answer.body
     assert "default-src 'none'" in result.headers["Content-Security-Policy"]
+
+
+async def test_the_error_page_is_in_the_visitors_language_and_the_sites_dress() -> None:
+    site = Site(look=Look(name="Analytical Engines"))
+    result = await site.get("/error?error=x", accept_language="de")
+    page = result.answer.body.decode()
+    assert '<html lang="de">' in page
+    assert "Das hat nicht geklappt" in page
+    assert "Analytical Engines" in page
+    assert result.headers["Vary"] == "Accept-Language"
