@@ -5,7 +5,7 @@ python=$1
 "$python" -m pip install -q uv
 compile() {
     "$python" -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
-        --no-emit-index-url --no-annotate "$@"
+        --no-emit-index-url --no-annotate --no-strip-extras "$@"
 }
 compile locks/build.in -o locks/build.txt
 compile pyproject.toml --extra postgres --extra mysql --extra redis -o locks/runtime.txt
