@@ -36,6 +36,7 @@ from rig.figures import percentile
 from rig.gate import RunningGate, free_port, running_gate
 from rig.processes import Process, counted, open_processes, until_fed
 from rig.stores import MariadbStore, PostgresStore, RedisStore, Session, SqliteStore, Store
+from rig.verdict import verdict
 from rig.visitors import Visitor, Visitors
 
 REPLICAS, WORKERS = 2, 2
@@ -304,10 +305,7 @@ def main() -> int:
     arguments = parser.parse_args()
     known = plans(arguments.sessions, arguments.ways.split(","))
     failures = uvloop.run(drill([known[name] for name in arguments.stores.split(",")]))
-    for failure in failures[:20]:
-        print(f"FAILED: {failure}")
-    print("passed" if not failures else f"failed, {len(failures)} times")
-    return 1 if failures else 0
+    return verdict(failures)
 
 
 if __name__ == "__main__":

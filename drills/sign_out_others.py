@@ -29,6 +29,7 @@ from rig.figures import percentile
 from rig.gate import NO_ADMIN, RunningGate, running_gate
 from rig.sign_ins import PASSWORD, cookies_of, migrate, new_address, sign_in, sign_up
 from rig.stores import MariadbStore, empty_postgres, empty_sqlite
+from rig.verdict import verdict
 
 OTHERS = 2
 REST_S = 0.01
@@ -214,10 +215,7 @@ def main() -> int:
     arguments = parser.parse_args()
     chosen = [PLACES[name] for name in arguments.stores.split(",")]
     failures = uvloop.run(drill(chosen, arguments.people))
-    for failure in failures[:20]:
-        print(f"FAILED: {failure}")
-    print("passed" if not failures else f"failed, {len(failures)} times")
-    return 1 if failures else 0
+    return verdict(failures)
 
 
 if __name__ == "__main__":
